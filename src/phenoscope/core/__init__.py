@@ -1,0 +1,1 @@
+"""Small helpers that every package above needs; no public face of its own."""
