@@ -1,0 +1,26 @@
+"""Phenoscope: see how neural networks learn.
+
+Public names load when they are first used, so that importing the package costs next to nothing.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PACKAGES = ("data", "models", "prune", "record", "report", "stats", "train")
+_NAMES = {"Recorder": "record", "open_run": "record"}
+
+__all__ = ["Recorder", "__version__", "data", "models", "open_run", "prune", "record", "report", "stats", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return import_module(f".{name}", __name__)
+    if name in _NAMES:
+        return getattr(import_module(f".{_NAMES[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

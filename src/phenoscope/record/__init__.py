@@ -1,0 +1,7 @@
+"""Record how the filters of a network evolve while it trains, and read what was recorded."""
+
+from .evolution import Evolution, evolution
+from .recorder import Recorder
+from .run import Run, open_run
+
+__all__ = ["Evolution", "Recorder", "Run", "evolution", "open_run"]

@@ -6,22 +6,22 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .layout import flat
-from .watched import Moved, Watched
+from .watched import Moved, Restructured, Watched, round_down
 
 _BITS = {torch.bfloat16: torch.uint16, torch.float16: torch.uint16}
 
 
 class CpuPass:
-    """Measures a fixed list of layers whose weights lie on the CPU.
+    """Measures a fixed list of layers whose weights lie densely on the CPU.
 
-    The extra memory is one copy of the weights.
+    The extra memory is one copy of the weights. Layers that are parts of one weight share its copy.
     """
 
     def __init__(self, layers: list[Watched]) -> None:
@@ -29,31 +29,22 @@ class CpuPass:
 
         self._layers = layers
         self._filters = sum(len(layer) for layer in layers)
-        self._states = [_State(layer) for layer in layers]
-        self._kernels = [getattr(kernels(s.weight.dtype), s.layout.order) for s in self._states]
+        copies = {id(layer.weight): _Copy(layer.weight) for layer in layers}
+        self._copies = list(copies.values())
+        self._jobs = [_job(layer, copies[id(layer.weight)], kernels(layer.weight.dtype)) for layer in layers]
         self._shares = _share(layers, max(1, min(torch.get_num_threads(), os.cpu_count() or 1)))
         self._run([(i, 0, 0) for i in range(len(layers))], *self._results())  # compile now, not in the training loop
 
     def measure(self) -> Callable[[], Moved]:
         """What moved since the last call, and the copies brought up to date."""
-        for state in self._states:
-            state.follow()
+        for copy in self._copies:
+            copy.follow()
         results = self._results()
-        if len(self._shares) == 1:
-            self._run(self._shares[0], *results)
-        else:
-            pool = _pool(len(self._shares) - 1)
-            others = [pool.submit(self._run, share, *results) for share in self._shares[1:]]
-            self._run(self._shares[0], *results)
-            for other in others:
-                other.result()
+        others = [_pool(len(self._shares)).submit(self._run, share, *results) for share in self._shares[1:]]
+        self._run(self._shares[0], *results)
+        for other in others:
+            other.result()
         return lambda: Moved(*results)
-
-    def refresh(self) -> None:
-        """Bring the copies up to date without measuring."""
-        for state in self._states:
-            state.follow()
-            np.copyto(state.before, state.after)
 
     def _results(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         n = self._filters
@@ -61,43 +52,46 @@ class CpuPass:
 
     def _run(self, share: list[tuple[int, int, int]], *results: np.ndarray) -> None:
         for index, f0, f1 in share:
-            state, layer = self._states[index], self._layers[index]
-            out = slice(layer.start, layer.start + len(layer))
-            places = (array[out] for array in results)
-            self._kernels[index](state.after, state.before, state.threshold, f0, f1, *state.place, *places)
+            job = self._jobs[index]
+            places = (array[job.out] for array in results)
+            job.kernel(job.copy.after, job.copy.before, job.threshold, f0, f1, *job.place, *places)
 
 
-class _State:
-    """One layer's memory as numpy arrays: the weight (followed if the tensor moves) and its copy."""
+class _Copy:
+    """A weight's memory and that of its copy, as flat numpy arrays."""
 
-    def __init__(self, layer: Watched) -> None:
-        self.weight, self.layout = layer.weight, layer.layout
-        self.threshold = _round_down(layer.threshold, layer.weight.dtype)
-        lay = layer.layout
-        self.place = (lay.offset, lay.filters, lay.channels, lay.entries, lay.sg, lay.sf, lay.sc, lay.sk)
-        self._address = -1
-        self.follow()
+    def __init__(self, weight: Tensor) -> None:
+        self._weight, self._stride = weight, weight.stride()
+        self._address = weight.data_ptr()
+        self.after = _memory(weight)
         self.before = self.after.copy()
 
     def follow(self) -> None:
-        """Find the weight again: an optimizer or `load_state_dict(assign=True)` may have put other memory behind it."""
-        address = self.weight.data_ptr()
+        """Find the weight again if other memory was put behind it (a swapped `.data`, a move to shared memory)."""
+        address = self._weight.data_ptr()
         if address != self._address:
-            self.after = _memory(self.weight)
-            self._address = address
+            if self._weight.stride() != self._stride:
+                raise Restructured
+            self.after, self._address = _memory(self._weight), address
+
+
+class _Job(NamedTuple):
+    copy: _Copy
+    kernel: Any
+    threshold: Any
+    place: tuple[int, ...]
+    out: slice
+
+
+def _job(layer: Watched, copy: _Copy, kernels: Any) -> _Job:
+    order, offset, _groups, *lengths_and_steps = layer.layout  # type: ignore[misc]
+    threshold = round_down(layer.threshold, layer.weight.dtype)
+    out = slice(layer.start, layer.start + len(layer))
+    return _Job(copy, getattr(kernels, order), threshold, (offset, *lengths_and_steps), out)
 
 
 def _memory(weight: Tensor) -> np.ndarray:
     return flat(weight.detach()).view(_BITS.get(weight.dtype, weight.dtype)).numpy()
-
-
-def _round_down(threshold: float, dtype: torch.dtype) -> Any:
-    """The largest float32 that is no larger: comparing float32 differences with it is then exact."""
-    if dtype == torch.float64:
-        return np.float64(threshold)
-    with np.errstate(over="ignore"):
-        rounded = np.float32(threshold)
-    return np.nextafter(rounded, np.float32(-np.inf)) if float(rounded) > threshold else rounded
 
 
 def _share(layers: list[Watched], threads: int) -> list[list[tuple[int, int, int]]]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..layers import Layer
@@ -18,6 +19,10 @@ class Moved(NamedTuple):
     distance: np.ndarray
     changed: np.ndarray
     moved: np.ndarray
+
+
+class Restructured(Exception):
+    """A weight now lies otherwise in memory: the pass has to be built anew."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,3 +45,12 @@ class Watched:
     def weight_entries(self) -> int:
         channels, entries = self.layer.entries
         return len(self.layer) * channels * entries
+
+
+def round_down(threshold: float, dtype: torch.dtype) -> Any:
+    """The largest float32 that is no larger: comparing float32 differences with it is then exact."""
+    if dtype == torch.float64:
+        return np.float64(threshold)
+    with np.errstate(over="ignore"):
+        rounded = np.float32(threshold)
+    return np.nextafter(rounded, np.float32(-np.inf)) if float(rounded) > threshold else rounded

@@ -1,0 +1,377 @@
+"""The recorder: attach it to a training loop, and every layer's evolution is on disk."""
+
+from __future__ import annotations
+
+import atexit
+import platform
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from .. import __version__
+from ..core.errors import InputError
+from . import store
+from .layers import Found, clean_name, find_layers, unwrap
+from .passes.meter import Meter
+from .passes.watched import Moved, Restructured, Watched
+from .sharded import ShardedMeter, is_sharded, process_group
+from .thresholds import Threshold, thresholds
+from .writer import Record, RunWriter, report
+
+
+class _Sink(Protocol):
+    """Where records go: the disk, or (on the other processes of a sharded model) just the common sum."""
+
+    def add(self, step: int, moved: Callable[[], Moved] | None, scalars: dict[str, Any]) -> Record | None: ...
+    def close(self) -> None: ...
+
+
+class Recorder:
+    """Records how far every filter of a network moves while it trains.
+
+    With an optimizer nothing else changes in the loop: its step hook counts the updates and records every `every`-th.
+
+        with Recorder(model, "runs/vgg", optimizer=optimizer, every=10) as recorder:
+            for x, y in loader:
+                loss = loss_fn(model(x), y)
+                optimizer.zero_grad(); loss.backward(); optimizer.step()
+                recorder.log(loss=loss)
+
+    Without one, call `recorder.step(loss=loss)` after every update and give `threshold=`. The measures are those of
+    `evolution`, between consecutive records; read them with `open_run(path)`. Whatever goes wrong while training runs
+    (a full disk, NaN weights) is reported once as a warning, and training goes on; numbers are bitwise those of a
+    training that is not recorded. Under DistributedDataParallel rank 0 records; under FSDP2 every rank must make the
+    recorder, and rank 0 writes. The extra memory is one copy of the recorded weights.
+
+    On tau, the movement above which an entry counts as changed: the default is each parameter's initial learning rate,
+    as in the paper. That means something only for Adam-like optimizers, whose step is about the rate, and over several
+    updates: one Adam update hardly ever exceeds it, so that at `every=1` almost all filters look idle, and updates of
+    SGD are far smaller still. Give `threshold=` for those.
+
+    Args:
+        model: the network; torch.compile, DataParallel and DistributedDataParallel are looked through.
+        path: the folder of the run.
+        optimizer: whose updates are counted.
+        every: updates between records, in whose windows the measures are taken.
+        threshold: tau, in units of the weights: a number, or {layer pattern: number}, the default filling the rest.
+        heads: {pattern: heads} for attention projections whose number of heads the modules do not say.
+        embeddings: whether to record the rows of embeddings.
+        snapshots: "first": keep the first layer's weights on a log-spaced schedule; "all": those of every layer.
+        final: whether to keep the whole state at the end, which `ablate` needs.
+        max_bytes: bound on the values by filter on disk; beyond it they are kept ever more rarely, the layer means
+            still at every record.
+        resume: go on with the run in `path`, if there is one; the first record is marked as a gap.
+        overwrite: replace the run in `path`, if there is one.
+        step: the number of updates made before; by default 0, or with `resume` the run's last record. Records after it
+            are dropped: they belong to updates that are made again.
+
+    Raises:
+        InputError: a run is there already, no layer has filters, no threshold can be derived.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        path: str | Path,
+        *,
+        optimizer: Optimizer | None = None,
+        every: int = 10,
+        threshold: Threshold = None,
+        heads: Mapping[str, int] | None = None,
+        embeddings: bool = False,
+        snapshots: Literal["first", "all"] = "first",
+        final: bool = True,
+        max_bytes: float = 2e9,
+        resume: bool = False,
+        overwrite: bool = False,
+        step: int | None = None,
+    ) -> None:
+        if every < 1:
+            raise InputError(f"every must be at least 1, not {every}")
+        if snapshots not in ("first", "all"):
+            raise InputError(f"snapshots must be 'first' or 'all', not {snapshots!r}")
+        self.path = Path(path)
+        self._model, self._optimizer = unwrap(model), optimizer
+        self._every, self._threshold, self._snapshots, self._keep_final = every, threshold, snapshots, final
+        self._find = lambda: find_layers(self._model, heads=heads, embeddings=embeddings)
+        self._found, self._pending = self._find()
+        if not self._found and not self._pending:
+            raise InputError("the model has no layer with filters (convolution, linear, attention)")
+        self._sharded = any(is_sharded(each.weight) for each in self._found)
+        self._rank = dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+        self._scalars: dict[str, Any] = {}
+        self._latest: Record | None = None
+        self._hooks: list[Any] = []
+        self._sink: _Sink | None = None
+        self._gap = False
+        self._step = step or 0
+        self._known = self._parameters()
+        if resume and threshold is None and store.is_run(self.path):
+            self._threshold = _recorded_thresholds(self.path)
+        if self._rank == 0 or self._sharded:
+            self._open(max_bytes=max_bytes, resume=resume, overwrite=overwrite, step=step)
+        self._next_snapshot = self._step if not self._gap else _after(self._step, every)
+        self._guarded(self._keep_snapshot)
+        if optimizer is not None and self._sink is not None:
+            self._hooks.append(optimizer.register_step_pre_hook(lambda *_: self._guarded(self._discover)))
+            self._hooks.append(optimizer.register_step_post_hook(lambda *_: self._guarded(self._count)))
+        atexit.register(self._at_exit)
+
+    # ---- what the user calls
+
+    def step(self, **scalars: Any) -> None:
+        """Count one update, made without an optimizer that the recorder knows, with scalars to keep beside it."""
+        if self._optimizer is not None:
+            raise InputError("this recorder counts its optimizer's updates by itself: use log(...) for scalars")
+        self.log(**scalars)
+        self._guarded(self._count)
+        self._guarded(self._discover)
+
+    def log(self, **scalars: Any) -> None:
+        """Keep numbers (loss, accuracy ...) beside the record of this update; between records the last value counts.
+
+        Tensors of one element are read later, without waiting for the device.
+        """
+        values = {k: v.detach().clone() if isinstance(v, Tensor) else v for k, v in scalars.items()}
+        if self._latest is not None and self._latest.step == self._step:
+            self._latest.scalars.update(values)
+        else:
+            self._scalars.update(values)
+
+    def close(self) -> None:
+        """Keep the last snapshot and the final state, write what is left, and let go of the optimizer."""
+        atexit.unregister(self._at_exit)
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+        if self._sink is not None:
+            self._next_snapshot = min(self._next_snapshot, self._step)
+            self._guarded(self._keep_snapshot)
+            self._guarded(self._keep_final_state)
+            sink, self._sink = self._sink, None
+            if sink is not None:
+                sink.close()
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is not None and self._sharded:
+            self._keep_final = False  # gathering the state needs all processes, and this one has failed
+            self._next_snapshot = self._step + 1
+        self.close()
+
+    # ---- inside
+
+    def _open(self, *, max_bytes: float, resume: bool, overwrite: bool, step: int | None) -> None:
+        taus = thresholds(self._found, self._threshold, self._optimizer)
+        self._taus = {each.layer.name: tau for each, tau in zip(self._found, taus, strict=True)}
+        if self._sharded:
+            self._group = process_group()
+        if self._rank == 0:
+            try:
+                writer = RunWriter(
+                    self.path,
+                    [(each.layer, self._taus[each.layer.name]) for each in self._found],
+                    self._facts(),
+                    max_bytes=max_bytes,
+                    resume=resume,
+                    overwrite=overwrite,
+                    step=step,
+                )
+            except OSError as error:
+                report(f"nothing is recorded: {self.path} cannot be written ({error}); training goes on")
+                if not self._sharded:
+                    return
+                self._sink = _Summing()
+            else:
+                self._sink = writer
+                self._gap = writer.last_step > 0 or writer.resumed
+                self._step = writer.last_step
+        else:
+            self._sink = _Summing()
+        if self._sharded:
+            start = [self._step, self._gap]
+            dist.broadcast_object_list(start, 0, group=self._group)
+            self._step, self._gap = start
+        self._build()
+
+    def _build(self) -> None:
+        """Make the meters; their copies are the state that the next record is compared with."""
+        self._meters: list[Meter | ShardedMeter] = []
+        self._add_meter(self._found)
+
+    def _add_meter(self, found: list[Found]) -> None:
+        taus = [self._taus[each.layer.name] for each in found]
+        if self._sharded:
+            self._meters.append(ShardedMeter(found, taus, self._group))
+            return
+        watched: list[Watched] = []
+        for each, tau in zip(found, taus, strict=True):
+            watched.append(Watched(each.layer, each.weight, tau, sum(map(len, watched))))
+        self._meters.append(Meter(watched))
+
+    def _guarded(self, action: Callable[[], None]) -> None:
+        """Nothing that happens in here may stop the training."""
+        if self._sink is None:
+            return
+        try:
+            action()
+        except Exception as error:
+            report(f"recording has stopped at update {self._step}, training goes on ({type(error).__name__}: {error})")
+            sink, self._sink = self._sink, None
+            sink.close()
+
+    def _discover(self) -> None:
+        """Take up layers that a lazy module has made, or a group added to the optimizer, where a window begins."""
+        if self._step % self._every or (not self._pending and self._parameters() == self._known):
+            return
+        self._known = self._parameters()
+        found, self._pending = self._find()
+        names = {each.layer.name for each in self._found}
+        new = [each for each in found if each.layer.name not in names]
+        if not new:
+            return
+        for each, tau in zip(new, thresholds(new, self._threshold, self._optimizer), strict=True):
+            self._taus[each.layer.name] = tau
+            if isinstance(self._sink, RunWriter):
+                self._sink.add_layer(each.layer, tau)
+        self._found += new
+        self._add_meter(new)
+        self._keep_snapshot()
+
+    def _parameters(self) -> int:
+        return sum(len(group["params"]) for group in self._optimizer.param_groups) if self._optimizer else 0
+
+    def _count(self) -> None:
+        self._step += 1
+        if self._step % self._every == 0:
+            self._record()
+        self._keep_snapshot()
+
+    def _record(self) -> None:
+        assert self._sink is not None
+        if any(each.current() is not each.weight for each in self._found):
+            self._found = [each._replace(weight=each.current()) for each in self._found]
+            self._build()
+            self._gap = True
+        try:
+            moved: Callable[[], Moved] | None = _joined([meter.measure() for meter in self._meters])
+        except Restructured:
+            self._build()
+            self._gap = True
+        if self._gap:
+            moved, self._gap = None, False
+        scalars, self._scalars = {**self._rates(), **self._scalars}, {}
+        self._latest = self._sink.add(self._step, moved, scalars)
+
+    def _rates(self) -> dict[str, Any]:
+        """The learning rate; where groups differ, that of each."""
+        groups = self._optimizer.param_groups if self._optimizer else []
+        rates = [group["lr"] for group in groups if "lr" in group]
+        rates = [rate.detach().clone() if isinstance(rate, Tensor) else rate for rate in rates]
+        alike = all(isinstance(rate, float) and rate == rates[0] for rate in rates)
+        return {"lr" if i == 0 else f"lr/{i}": rate for i, rate in enumerate(rates[:1] if alike else rates)}
+
+    def _keep_snapshot(self) -> None:
+        if self._step < self._next_snapshot or not self._found:
+            return
+        self._next_snapshot = _after(self._step, self._every)
+        kept: dict[str, Tensor] = {}
+        parameters = dict(self._model.named_parameters(remove_duplicate=False))
+        clean = {clean_name(name): parameter for name, parameter in parameters.items()}
+        for each in self._found if self._snapshots == "all" else self._found[:1]:
+            for name, tensor in ((each.layer.parameter, each.weight), (each.layer.bias, clean.get(each.layer.bias or ""))):
+                if name and tensor is not None:
+                    kept[name] = _whole(tensor)
+        if isinstance(self._sink, RunWriter):
+            self._sink.snapshot(self._step, _to_host(kept))
+
+    def _keep_final_state(self) -> None:
+        if not self._keep_final:
+            return
+        state = {clean_name(k): _whole(v) for k, v in self._model.state_dict().items() if isinstance(v, Tensor)}
+        if isinstance(self._sink, RunWriter):
+            self._sink.final(state)
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "every": self._every,
+            "model": type(self._model).__name__,
+            "parameters": sum(p.numel() for p in self._model.parameters() if not nn.parameter.is_lazy(p)),
+            "optimizer": type(self._optimizer).__name__ if self._optimizer else None,
+            "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "versions": {"phenoscope": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        }
+
+    def _at_exit(self) -> None:
+        if self._sink is not None:
+            self._sink.close()
+
+
+class _Summing:
+    """A process that only takes part in the sums of a sharded model."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="phenoscope-sum")
+
+    def add(self, step: int, moved: Callable[[], Moved] | None, scalars: dict[str, Any]) -> None:
+        if moved is not None:
+            self._thread.submit(moved)
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=True)
+
+
+def _joined(results: list[Callable[[], Moved]]) -> Callable[[], Moved]:
+    if len(results) == 1:
+        return results[0]
+    return lambda: Moved(*(np.concatenate(columns) for columns in zip(*(result() for result in results), strict=True)))
+
+
+def _after(step: int, every: int) -> int:
+    """The next step to keep weights at: multiples of `every`, ever further apart (by about half of the step)."""
+    return every * max(step // every + 1, round(1.5 * step / every))
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    return tensor.full_tensor() if is_sharded(tensor) else tensor.detach()  # type: ignore[operator]
+
+
+def _to_host(tensors: Mapping[str, Tensor]) -> Callable[[], Mapping[str, Tensor]]:
+    """Copies of tensors as they are now; those on CUDA go over without waiting, and whoever calls waits for them."""
+    host, events = {}, []
+    for name, tensor in tensors.items():
+        if tensor.is_cuda:
+            host[name] = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+            host[name].copy_(tensor, non_blocking=True)
+            events.append(torch.cuda.Event())
+            events[-1].record()
+        else:
+            host[name] = tensor.clone()
+
+    def ready() -> Mapping[str, Tensor]:
+        for event in events:
+            event.synchronize()
+        return host
+
+    return ready
+
+
+def _recorded_thresholds(path: Path) -> dict[str, float]:
+    """Tau of every layer of the run that is gone on with: it stays what it was."""
+    layers = store.read_json(path / "run.json").get("layers", [])
+    return {_literal(str(layer["name"])): float(layer["threshold"]) for layer in layers}
+
+
+def _literal(name: str) -> str:
+    return "".join(f"[{c}]" if c in "*?[" else c for c in name)

@@ -1,0 +1,349 @@
+"""Writes a run beside the training: a background thread, a journal, and arrays that only grow."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import sys
+import threading
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from ..core.errors import InputError
+from . import store
+from .counts import MISSING, dtype_for, pack
+from .layers import Layer
+from .passes.watched import Moved
+from .tensors import save_tensors
+
+_FLUSH_SECONDS = 2.0
+_FLUSH_RECORDS = 256
+_SETTLE_SECONDS = 0.5  # a record this young may still be given scalars
+_BATCH = 32  # records after which the thread measures what waits, so that device buffers come free
+_QUEUE = 512
+
+
+class _Row(NamedTuple):
+    record: Record
+    gap: bool
+    means: np.ndarray
+    distance: np.ndarray
+    counts: np.ndarray
+
+
+@dataclasses.dataclass
+class Record:
+    """One record on its way to disk. `moved` gives the numbers, waiting for the device if need be; `None` is a gap."""
+
+    step: int
+    moved: Callable[[], Moved] | None
+    scalars: dict[str, Any]
+    filters: int
+    layers: int
+    born: float = dataclasses.field(default_factory=time.monotonic)
+
+
+def report(message: str) -> None:
+    """Say something to the user from inside training, where even a warning that is an error must not stop it."""
+    try:
+        warnings.warn(message, RuntimeWarning, stacklevel=3)
+    except Warning:
+        print(f"phenoscope: {message}", file=sys.stderr)
+
+
+class RunWriter:
+    """A run being written.
+
+    Args:
+        path: the folder; made if need be.
+        layers: each layer with its threshold.
+        metadata: facts for `run.json`.
+        max_bytes: bound on the values by filter; beyond it they are kept ever more rarely (layer means never are).
+        resume: go on with the run that is there; records after `step` are dropped.
+        step: with `resume`, the number of updates already made; default: the run's last record.
+
+    Raises:
+        InputError: there is a run and neither `resume` nor `overwrite`; or a run with other layers.
+        OSError: the folder cannot be made or written.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        layers: list[tuple[Layer, float]],
+        metadata: Mapping[str, Any],
+        *,
+        max_bytes: float = 2e9,
+        overwrite: bool = False,
+        resume: bool = False,
+        step: int | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self.failed: str | None = None
+        self._layers = list(layers)
+        self._max_bytes = max_bytes
+        self._queue: deque[Record | Callable[[], None]] = deque()
+        self._wake = threading.Condition()
+        self._wanted = self._closing = False
+        self._pending: list[_Row] = []  # measured, not yet on disk
+        self._gathered: list[store.Block] = []  # in the journal, not yet in the arrays
+        self._names: list[str] = []  # of scalars
+        self._records = self._rows = 0  # in the arrays
+        self._next, self._kept, self._stride = 0, 0, 1
+        self._flushed = time.monotonic()
+        self._not_finite = False
+        self.last_step = 0
+        self.resumed = False
+        if store.is_run(self.path) and not (overwrite or resume):
+            raise InputError(f"{self.path} already holds a run: pass resume=True to go on with it, overwrite=True to replace it, "
+                             "or choose another folder")  # fmt: skip
+        self._metadata = dict(metadata)
+        self.path.mkdir(parents=True, exist_ok=True)
+        if resume and store.is_run(self.path):
+            self._resume(step)
+        else:
+            if store.is_run(self.path):
+                store.remove_run(self.path)
+            self._counts = max((dtype_for(*layer.entries) for layer, _ in layers), default=np.dtype(np.uint32))
+            self._arrays = store.Arrays.create(self.path, len(layers), self._filters(), self._counts)
+            self._mark()
+        self._describe()
+        self._thread = threading.Thread(target=self._work, name="phenoscope-writer", daemon=True)
+        self._thread.start()
+
+    def add(self, step: int, moved: Moved | Callable[[], Moved] | None, scalars: dict[str, Any] | None = None) -> Record:
+        """Queue a record; `None` instead of numbers marks a gap. Scalars may be added to what is returned for a moment."""
+        numbers = moved if moved is None or callable(moved) else (lambda: moved)
+        record = Record(step, numbers, scalars or {}, self._filters(), len(self._layers))
+        self._put(record)
+        self.last_step = step
+        return record
+
+    def add_layer(self, layer: Layer, threshold: float) -> None:
+        """A layer that appeared while training; earlier records have no values for it."""
+        self._layers.append((layer, threshold))
+        self._put(self._describe)
+
+    def snapshot(self, step: int, tensors: Mapping[str, Tensor] | Callable[[], Mapping[str, Tensor]]) -> None:
+        """Keep weights of this step as `snapshots/step-N.safetensors`."""
+        self._put(lambda: save_tensors(self.path / "snapshots" / f"step-{step:012d}.safetensors", _now(tensors)))
+
+    def final(self, state: Mapping[str, Tensor]) -> None:
+        """Keep the whole final state as `final.safetensors`."""
+        self._put(lambda: save_tensors(self.path / "final.safetensors", state))
+
+    def flush(self) -> None:
+        """Wait until all that was added is on disk, or writing has failed."""
+        with self._wake:
+            self._wanted = True
+            self._wake.notify_all()
+            self._wake.wait_for(lambda: not self._wanted or not self._thread.is_alive())
+
+    def close(self) -> None:
+        """Write what is left and stop the thread; what was recorded stays readable whatever happens."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify_all()
+        self._thread.join()
+
+    def _put(self, item: Record | Callable[[], None]) -> None:
+        with self._wake:
+            if self._closing:
+                return
+            self._queue.append(item)
+            if len(self._queue) >= _BATCH:
+                self._wake.notify_all()
+            if len(self._queue) > _QUEUE:  # the disk cannot keep up: wait rather than fill the memory
+                self._wake.wait_for(lambda: len(self._queue) <= _QUEUE or self.failed is not None)
+
+    def _work(self) -> None:
+        while True:
+            with self._wake:
+                self._wake.wait_for(lambda: self._wanted or self._closing or len(self._queue) >= _BATCH, _FLUSH_SECONDS)
+                wanted, closing = self._wanted, self._closing
+                items = self._take(everything=wanted or closing)
+                self._wake.notify_all()
+            try:
+                if self.failed is None:
+                    self._write(items, everything=wanted or closing)
+                    if closing:
+                        self._commit()
+                else:
+                    self._let_go(items)
+            except Exception as error:  # training must go on whatever happens here
+                self._fail(error)
+            if wanted or closing:
+                with self._wake:
+                    self._wanted = False
+                    self._wake.notify_all()
+            if closing:
+                return
+
+    def _take(self, everything: bool) -> list[Record | Callable[[], None]]:
+        last = self._queue[-1] if self._queue else None
+        young = isinstance(last, Record) and time.monotonic() - last.born < _SETTLE_SECONDS
+        keep = [self._queue.pop()] if young and not everything else []
+        items = list(self._queue)
+        self._queue.clear()
+        self._queue.extend(keep)
+        return items
+
+    def _fail(self, error: Exception) -> None:
+        self.failed = f"{type(error).__name__}: {error}"
+        report(f"recording to {self.path} has stopped, training goes on and what was recorded before stays readable "
+               f"({self.failed})")  # fmt: skip
+
+    def _let_go(self, items: list[Record | Callable[[], None]]) -> None:
+        """After a failure: only wait for the numbers, which other processes and the device's buffers depend on."""
+        for item in items:
+            if isinstance(item, Record) and item.moved is not None:
+                item.moved()
+
+    def _write(self, items: list[Record | Callable[[], None]], everything: bool) -> None:
+        for item in items:
+            if isinstance(item, Record):
+                self._pending.append(self._row(item))
+            else:
+                item()
+        late = time.monotonic() - self._flushed >= _FLUSH_SECONDS
+        if self._pending and (everything or late or len(self._pending) >= _FLUSH_RECORDS):
+            self._flush()
+
+    def _row(self, record: Record) -> _Row:
+        """A record as it will stand on disk: layer means, and packed values by filter."""
+        layers = [layer for layer, _ in self._layers[: record.layers]]
+        if record.moved is None:
+            nothing = np.full(record.filters, np.nan, np.float32), np.full(record.filters, MISSING, np.uint64)
+            return _Row(record, True, np.full((record.layers, 3), np.nan), *nothing)
+        numbers = record.moved()
+        sizes = np.array([len(layer) for layer in layers])
+        starts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
+        means = np.stack([np.add.reduceat(v.astype(np.float64), starts) / sizes for v in numbers], axis=-1)
+        self._check_finite(record, means)
+        entries = np.repeat([layer.entries[1] for layer in layers], sizes)
+        with np.errstate(over="ignore"):
+            return _Row(record, False, means, numbers.distance.astype(np.float32), pack(numbers.changed, numbers.moved, entries))
+
+    def _check_finite(self, record: Record, means: np.ndarray) -> None:
+        bad = np.flatnonzero(~np.isfinite(means[:, 0]))
+        if len(bad) and not self._not_finite:
+            self._not_finite = True
+            names = ", ".join(self._layers[i][0].name for i in bad[:3]) + (" and others" if len(bad) > 3 else "")
+            report(f"NaN or infinite weights in {names} at step {record.step}; recording goes on, and this is said once")
+
+    def _flush(self) -> None:
+        """Put the pending rows into the journal, and from there into the arrays when there are enough."""
+        rows, self._pending = self._pending, []
+        while rows:  # a block has one width
+            width = rows[0].record.filters
+            count = next((i for i, row in enumerate(rows) if row.record.filters != width), len(rows))
+            block = self._block(rows[:count])
+            store.append_block(store.journal(self.path, self._records), block)
+            self._gathered.append(block)
+            rows = rows[count:]
+        self._flushed = time.monotonic()
+        if sum(len(block["step"]) for block in self._gathered) >= store.CHUNK:
+            self._commit()
+
+    def _block(self, rows: list[_Row]) -> store.Block:
+        kept = [self._keep(row.record.filters) for row in rows]
+        scalars = [{name: _number(value) for name, value in row.record.scalars.items()} for row in rows]
+        self._names += sorted({name for each in scalars for name in each} - set(self._names))
+        some = [row for row, keep in zip(rows, kept, strict=True) if keep]
+        filters = rows[0].record.filters
+        return {
+            "step": np.array([row.record.step for row in rows], np.int64),
+            "gap": np.array([row.gap for row in rows], bool),
+            "layers": np.stack([row.means for row in rows]),
+            "scalars": np.array([[each.get(n, np.nan) for n in self._names] for each in scalars]).reshape(len(rows), -1),
+            "names": np.array(self._names, dtype=str),
+            "kept": np.array(kept),
+            "distance": np.stack([row.distance for row in some]) if some else np.empty((0, filters), np.float32),
+            "counts": np.stack([row.counts for row in some]).astype(self._counts) if some else np.empty((0, filters), self._counts),
+        }
+
+    def _keep(self, filters: int) -> bool:
+        """Whether a record's values by filter are kept: half as many from each time on when half of what was left of
+        `max_bytes` is used."""
+        size = filters * (4 + self._counts.itemsize)
+        keep = self._next % self._stride == 0 and (self._kept + 1) * size <= self._max_bytes
+        self._next += 1
+        self._kept += keep
+        if keep and self._max_bytes - self._kept * size < self._max_bytes / (2 * self._stride):
+            self._stride *= 2
+            if self._stride == 2:
+                report(f"half of max_bytes={self._max_bytes:.3g} is used: values by filter are kept ever more rarely "
+                       "from here on; layer means still at every record")  # fmt: skip
+        return keep
+
+    def _commit(self) -> None:
+        """Move the gathered blocks from the journal into the arrays, then the marker, then the journal goes."""
+        if not self._gathered:
+            return
+        old = store.journal(self.path, self._records)
+        records, rows = self._records, self._rows
+        for block in self._gathered:
+            self._arrays.append(block, records, rows)
+            records, rows = records + len(block["step"]), rows + int(block["kept"].sum())
+        self._records, self._rows, self._gathered = records, rows, []
+        self._mark()
+        old.unlink(missing_ok=True)
+
+    def _mark(self) -> None:
+        state = {"records": self._records, "rows": self._rows, "scalars": self._names, "stride": self._stride}
+        store.write_json(self.path / "state.json", state)
+
+    def _describe(self) -> None:
+        layers = [{**layer.to_json(), "threshold": threshold} for layer, threshold in self._layers]
+        store.write_json(self.path / "run.json", {"format": store.FORMAT, **self._metadata, "layers": layers})
+
+    def _filters(self) -> int:
+        return sum(len(layer) for layer, _ in self._layers)
+
+    def _resume(self, step: int | None) -> None:
+        """Take up the run that is there: check its layers, drop records after `step`, load what its journal holds."""
+        facts, state = store.read_json(self.path / "run.json"), store.read_json(self.path / "state.json")
+        there = [(str(layer.get("name")), tuple(layer.get("shape", ())), layer.get("threshold")) for layer in facts.get("layers", [])]
+        here = [(layer.name, layer.shape, threshold) for layer, threshold in self._layers]
+        if there != here:
+            odd = next((a for a, b in itertools.zip_longest(there, here) if a != b), None) or here[len(there)]
+            raise InputError(f"{self.path} was recorded from another model or with another threshold (layer {odd[0]!r}): "
+                             "choose another folder, or overwrite=True")  # fmt: skip
+        self._metadata = {key: facts[key] for key in facts if key not in ("layers", "format")}
+        self._arrays = store.Arrays(self.path, mode="r+")
+        self._counts = self._arrays["counts"].dtype
+        records, rows = int(state["records"]), int(state["rows"])
+        self._names, self._stride = list(state["scalars"]), int(state["stride"])
+        blocks = list(store.read_blocks(store.journal(self.path, records)))
+        steps = np.concatenate([self._arrays["step"][:records], *(block["step"] for block in blocks)])
+        good = len(steps) if step is None else int(np.searchsorted(steps, step, side="right"))
+        self._records = min(records, good)
+        self._rows = int(np.searchsorted(self._arrays["rows"][:rows], self._records))
+        self._gathered = store.first_records(blocks, good - self._records)
+        if blocks:
+            self._names = [str(name) for name in blocks[-1]["names"]]
+        self._next = good
+        self._kept = self._rows + sum(int(block["kept"].sum()) for block in self._gathered)
+        self.last_step = step if step is not None else int(steps[-1]) if len(steps) else 0
+        self.resumed = True
+        self._metadata["resumed"] = [*self._metadata.get("resumed", []), self.last_step]
+        store.write_blocks(store.journal(self.path, self._records), self._gathered)
+        self._mark()
+
+
+def _now(tensors: Mapping[str, Tensor] | Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
+    return tensors() if callable(tensors) else tensors
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError):
+        return float("nan")
