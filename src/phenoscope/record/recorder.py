@@ -132,7 +132,7 @@ class Recorder:
         """Count one update, made without an optimizer that the recorder knows, with scalars to keep beside it."""
         if self._optimizer is not None:
             raise InputError("this recorder counts its optimizer's updates by itself: use log(...) for scalars")
-        self.log(**scalars)
+        self._scalars.update(_kept(scalars))
         self._guarded(self._count)
         self._guarded(self._discover)
 
@@ -141,7 +141,7 @@ class Recorder:
 
         Tensors of one element are read later, without waiting for the device.
         """
-        values = {k: v.detach().clone() if isinstance(v, Tensor) else v for k, v in scalars.items()}
+        values = _kept(scalars)
         if self._latest is not None and self._latest.step == self._step:
             self._latest.scalars.update(values)
         else:
@@ -330,6 +330,10 @@ class _Summing:
 
     def close(self) -> None:
         self._thread.shutdown(wait=True)
+
+
+def _kept(scalars: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value.detach().clone() if isinstance(value, Tensor) else value for name, value in scalars.items()}
 
 
 def _joined(results: list[Callable[[], Moved]]) -> Callable[[], Moved]:

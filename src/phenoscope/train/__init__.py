@@ -1,0 +1,5 @@
+"""Training."""
+
+from .fit import Fit, accuracy, fit
+
+__all__ = ["Fit", "accuracy", "fit"]
