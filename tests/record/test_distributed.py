@@ -1,0 +1,92 @@
+"""Two gloo processes on the CPU give the numbers of one: DistributedDataParallel, and FSDP2 with every kind of cut."""
+
+import os
+import socket
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import nn
+
+from phenoscope import Recorder, open_run
+
+# rows that do not divide by two, heads that straddle, transposed and grouped transposed convolutions
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(OrderedDict({
+        "conv": nn.Conv2d(3, 5, 3),
+        "up": nn.ConvTranspose2d(6, 9, 2, groups=3),
+        "up1": nn.ConvTranspose2d(5, 4, 2),
+        "attention": nn.MultiheadAttention(12, 3),
+        "linear": nn.Linear(7, 1),
+        "wide": nn.Linear(3, 9),
+    }))  # fmt: skip
+
+
+def update(model, step):
+    """The same change of every weight however it is spread."""
+    with torch.no_grad():
+        for index, parameter in enumerate(model.parameters()):
+            g = torch.Generator().manual_seed(1000 * step + index)
+            move = torch.randn(parameter.shape, generator=g) * (torch.rand(parameter.shape, generator=g) < 0.2) * 0.1
+            if hasattr(parameter, "placements"):
+                from torch.distributed.tensor import distribute_tensor
+
+                move = distribute_tensor(move, parameter.device_mesh, parameter.placements).to_local()
+                parameter.to_local().add_(move)
+            else:
+                parameter.add_(move)
+
+
+def record(model, path):
+    with Recorder(model, path, every=1, threshold=0.05, snapshots="all") as recorder:
+        for step in range(3):
+            update(model, step)
+            recorder.step(loss=step)
+
+
+def _process(rank, port, path, how):
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    dist.init_process_group("gloo", rank=rank, world_size=2)
+    torch.set_num_threads(1)
+    model = network()
+    if how == "ddp":
+        model = nn.parallel.DistributedDataParallel(model)
+    else:
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard
+
+        mesh = init_device_mesh("cpu", (2,))
+        if how == "fsdp2, children":
+            for child in model.children():
+                fully_shard(child, mesh=mesh)
+        fully_shard(model, mesh=mesh)
+    record(model, path)
+    dist.destroy_process_group()
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+@pytest.mark.parametrize("how", ["ddp", "fsdp2", "fsdp2, children"])
+def test_two_processes_write_the_numbers_of_one(tmp_path, how):
+    record(network(), tmp_path / "one")
+    mp.start_processes(_process, (free_port(), tmp_path / "two", how), nprocs=2, start_method="spawn")
+    one, two = open_run(tmp_path / "one"), open_run(tmp_path / "two")
+    assert list(one) == list(two)
+    for name in one:
+        np.testing.assert_allclose(two[name].distance, one[name].distance, rtol=1e-6, err_msg=name)  # kept as float32
+        np.testing.assert_array_equal(two[name].changed, one[name].changed, err_msg=name)
+        np.testing.assert_array_equal(two[name].idle, one[name].idle, err_msg=name)
+        assert 0 < float(one[name].idle.mean()) or name.endswith("attention.q")
+    assert two.scalars.loss.values.tolist() == [0, 1, 2] and two.snapshots == one.snapshots
+    for states in ((one.final(), two.final()), (one.snapshot(3), two.snapshot(3))):
+        assert states[0].keys() == states[1].keys() and all(torch.equal(states[0][k], states[1][k]) for k in states[0])
