@@ -1,9 +1,10 @@
-"""Record how the filters of a network evolve while it trains, and read what was recorded."""
+"""Record how the filters of a network evolve while it trains, and find those that never learned."""
 
 from .ablate import ablate
-from .evolution import Evolution, evolution
 from .checkpoints import evolve
+from .evolution import Evolution, evolution
 from .recorder import Recorder
+from .redundant import Filters, least_evolved, redundant
 from .run import Run, open_run
 
-__all__ = ["Evolution", "Recorder", "Run", "evolution", "open_run"]
+__all__ = ["Evolution", "Filters", "Recorder", "Run", "ablate", "evolution", "evolve", "least_evolved", "open_run", "redundant"]

@@ -45,6 +45,7 @@ def fit(
     batch_size: int = 64,
     schedule: torch.optim.lr_scheduler.LRScheduler | None = None,
     generator: torch.Generator | int | None = None,
+    log: Callable[..., object] | None = None,
     progress: Callable[[int, int | None, float], object] | None = None,
 ) -> Fit:
     """Train a network in place, on its own device and in its own dtype.
@@ -60,6 +61,7 @@ def fit(
         batch_size: examples in a batch, where the data are tensors.
         schedule: of the learning rate; stepped after every epoch.
         generator: what shuffles tensors, anew for every epoch. Dropout draws from torch's own generator.
+        log: called as `log(loss=tensor)` after every update, without waiting for the device: a recorder's `log`.
         progress: called as `progress(step, steps, loss)` every half second at most, because reading the loss waits for
             the device, and after the last step. `steps` is `None` where a loader does not know its length.
 
@@ -86,6 +88,8 @@ def fit(
                 loss.backward()
                 optimizer.step()
                 losses.append(loss.detach())
+                if log:
+                    log(loss=losses[-1])
                 if progress and time.monotonic() >= report_at:
                     reported = len(losses)
                     progress(reported, steps, loss.item())
