@@ -73,7 +73,11 @@ class Obvious:
         for w, before in zip(self.watched, self.before, strict=True):
             difference = w.weight.detach() - before
             moved = difference.abs() > TAU
-            out += [difference.pow(2).sum((1, 2, 3)), moved.float().mean((1, 2, 3)), (~moved.flatten(2).any(2)).float().mean(1)]
+            out += [
+                difference.pow(2).sum((1, 2, 3)),
+                moved.float().mean((1, 2, 3)),
+                (~moved.flatten(2).any(2)).float().mean(1),
+            ]
             before.copy_(w.weight.detach())
         return out
 

@@ -10,7 +10,13 @@ from phenoscope.record import store, writer
 
 
 def train(path: str, progress: str) -> None:
-    store.CHUNK, writer._FLUSH_RECORDS, writer._FLUSH_SECONDS, writer._SETTLE_SECONDS, writer._BATCH = 40, 7, 0.02, 0.0, 4
+    store.CHUNK, writer._FLUSH_RECORDS, writer._FLUSH_SECONDS, writer._SETTLE_SECONDS, writer._BATCH = (
+        40,
+        7,
+        0.02,
+        0.0,
+        4,
+    )
     torch.set_num_threads(1)
     model = nn.Sequential(nn.Linear(3, 5, bias=False)).double()
     recorder = Recorder(model, path, every=1, threshold=0.5, resume=True, snapshots="all")

@@ -46,6 +46,4 @@ def transposed_filters(shape, groups):
 def head_filters(shape, first, last, heads):
     """Head h owns rows h d to (h + 1) d of the part; an input unit is a channel of d entries."""
     d = (last - first) // heads
-    return [
-        [[(first + h * d + r, i) for r in range(d)] for i in range(shape[1])] for h in range(heads)
-    ]  # fmt: skip
+    return [[[(first + h * d + r, i) for r in range(d)] for i in range(shape[1])] for h in range(heads)]

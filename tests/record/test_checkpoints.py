@@ -155,9 +155,14 @@ def test_lightning_checkpoints_of_a_real_fit(tmp_path: Path) -> None:
         data = torch.utils.data.DataLoader(torch.randn(24, 4, generator=torch.Generator().manual_seed(0)), batch_size=4)
         keep = ModelCheckpoint(tmp_path / "saved", save_top_k=-1, every_n_train_steps=2)
         trainer = lightning.Trainer(
-            max_epochs=2, accelerator="cpu", logger=False, callbacks=[keep], enable_progress_bar=False,
-            enable_model_summary=False, barebones=False,
-        )  # fmt: skip
+            max_epochs=2,
+            accelerator="cpu",
+            logger=False,
+            callbacks=[keep],
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            barebones=False,
+        )
         module = Module()
         trainer.fit(module, data)
     files = sorted((tmp_path / "saved").iterdir(), key=lambda file: int(file.stem.split("step=")[1]))
@@ -226,7 +231,7 @@ def bad_type(state: State) -> Any:
         (lambda state: {"epoch": 3}, r"step_10\.pt holds no weights"),
         (None, r"step_10\.pt is damaged or cut short"),
     ],
-)  # fmt: skip
+)
 def test_a_bad_checkpoint_is_named_and_can_be_skipped(
     spoil: Callable[[State], Any] | None, message: str, tmp_path: Path
 ) -> None:
@@ -274,8 +279,10 @@ def test_nan_weights_are_reported_and_the_rest_is_still_measured(
         run = evolve(tmp_path / "saved", tmp_path / "run", threshold=TAU)
     assert any("NaN" in str(each.message) for each in warned) or "NaN" in capsys.readouterr().err
     assert np.isnan(run["0"]["distance"].values).tolist() == [
-        [False] * 4, [False, True, False, False], [False, True, False, False],
-    ]  # fmt: skip
+        [False] * 4,
+        [False, True, False, False],
+        [False, True, False, False],
+    ]
     assert np.isfinite(run["4"]["distance"].values).all()
 
 

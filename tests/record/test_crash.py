@@ -10,12 +10,13 @@ import time
 import numpy as np
 import pytest
 import torch
+from tests.record import endless
 from torch import nn
 
 from phenoscope import Recorder, open_run
 from phenoscope.core.errors import InputError
 from phenoscope.record import store
-from tests.record import endless
+
 
 def check_whole(run, flushed):
     steps = run.steps
@@ -23,14 +24,18 @@ def check_whole(run, flushed):
     assert len(steps) >= flushed, "what was flushed is there"
     layer = run["0"]
     good = ~layer.gap.values
-    np.testing.assert_allclose(layer.distance[good], np.repeat(3.0 * steps[good, None] ** 2, 5, 1), rtol=1e-6)  # float32
+    np.testing.assert_allclose(
+        layer.distance[good], np.repeat(3.0 * steps[good, None] ** 2, 5, 1), rtol=1e-6
+    )  # float32
     assert (layer.changed[good] == 1).all() and (layer.idle[good] == 0).all()
     assert (run.scalars.i == steps).all() and np.isnan(layer.distance[~good]).all()
 
 
 def test_twenty_kills_at_any_moment_lose_nothing_that_was_flushed(tmp_path):
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["tests.record.endless", "zarr", "xarray", "phenoscope.record.passes.numba_kernels"])
+    processes.set_forkserver_preload(
+        ["tests.record.endless", "zarr", "xarray", "phenoscope.record.passes.numba_kernels"]
+    )
     path, progress, rng = tmp_path / "run", tmp_path / "progress", random.Random(0)
     last = 0
     for kill in range(20):
@@ -74,7 +79,9 @@ print("trained to the end")
 
 
 def test_a_full_disk_is_said_once_training_goes_on_and_what_was_recorded_reads_back(tmp_path):
-    ran = subprocess.run([sys.executable, "-c", _FILL, str(tmp_path / "run")], capture_output=True, text=True, timeout=120)
+    ran = subprocess.run(
+        [sys.executable, "-c", _FILL, str(tmp_path / "run")], capture_output=True, text=True, timeout=120
+    )
     assert ran.returncode == 0 and ran.stdout.strip() == "trained to the end", ran.stderr
     assert ran.stderr.count("RuntimeWarning") == 1 and "has stopped, training goes on" in ran.stderr
     run = open_run(tmp_path / "run")
@@ -84,7 +91,9 @@ def test_a_full_disk_is_said_once_training_goes_on_and_what_was_recorded_reads_b
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
 def test_a_disk_that_is_really_full(tmp_path):
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(tmp_path)], capture_output=True).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(tmp_path)], capture_output=True
+    ).returncode:
         pytest.skip("mounting is not allowed here")
     try:
         model = nn.Sequential(nn.Linear(4, 64))
@@ -145,13 +154,16 @@ for _ in range(5):
     assert len(open_run(tmp_path / "run").steps) == 5
 
 
-@pytest.mark.parametrize("file,content,message", [
-    ("run.json", "{", "run.json cannot be read"),
-    ("run.json", "[]", "JSON object"),
-    ("run.json", '{"format": 99}', "format 99"),
-    ("run.json", '{"format": 1, "layers": [{"name": "a"}]}', "damaged"),
-    ("state.json", "x", "state.json cannot be read"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "file,content,message",
+    [
+        ("run.json", "{", "run.json cannot be read"),
+        ("run.json", "[]", "JSON object"),
+        ("run.json", '{"format": 99}', "format 99"),
+        ("run.json", '{"format": 1, "layers": [{"name": "a"}]}', "damaged"),
+        ("state.json", "x", "state.json cannot be read"),
+    ],
+)
 def test_damaged_runs_are_named(tmp_path, file, content, message):
     recorded(tmp_path / "run").close()
     (tmp_path / "run" / file).write_text(content)
@@ -174,5 +186,3 @@ def test_a_final_state_that_is_missing_or_damaged_is_named(tmp_path):
     (tmp_path / "run" / "final.safetensors").write_bytes(b"\x00" * 20)
     with pytest.raises(InputError, match=r"final\.safetensors cannot be read"):
         open_run(tmp_path / "run").final()
-
-

@@ -5,10 +5,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.record.reference import convolution_filters, reference, transposed_filters
 
 from phenoscope.core.errors import InputError
 from phenoscope.record import evolution
-from tests.record.reference import convolution_filters, reference, transposed_filters
 
 
 def check(e, before, after, tau, filters):
@@ -37,16 +37,21 @@ def test_convolutions_and_linear_layers_of_any_rank_dtype_magnitude_and_stride(s
     g = torch.Generator().manual_seed(seed)
     wide = [*shape[:-1], shape[-1] * step]
     before = (torch.randn(wide, generator=g, dtype=torch.float64) * 10.0**exponent).to(dtype)[..., ::step]
-    moves = torch.randn(shape, generator=g, dtype=torch.float64) * 10.0**exponent * (torch.rand(shape, generator=g) < 0.4)
+    moves = (
+        torch.randn(shape, generator=g, dtype=torch.float64) * 10.0**exponent * (torch.rand(shape, generator=g) < 0.4)
+    )
     after = (before.double() + moves).to(dtype)
     check(evolution(before, after, tau), before, after, tau, convolution_filters(shape))
 
 
 @settings(max_examples=40, deadline=None)
 @given(
-    groups=st.integers(1, 3), inputs=st.integers(1, 3), out=st.integers(1, 4),
-    kernel=st.lists(st.integers(1, 3), max_size=3), seed=st.integers(0, 99),
-)  # fmt: skip
+    groups=st.integers(1, 3),
+    inputs=st.integers(1, 3),
+    out=st.integers(1, 4),
+    kernel=st.lists(st.integers(1, 3), max_size=3),
+    seed=st.integers(0, 99),
+)
 def test_transposed_convolutions_with_groups(groups, inputs, out, kernel, seed):
     g = torch.Generator().manual_seed(seed)
     before = torch.randn(groups * inputs, out, *kernel, generator=g)
@@ -91,7 +96,11 @@ def test_the_threshold_is_for_each_entry_and_not_for_the_sum_of_a_channel():
 def test_the_distance_is_a_sum_over_entries_and_a_mean_over_filters():
     before, after = torch.zeros(2, 3, 2, 2), torch.ones(2, 3, 2, 2)
     e = evolution(before, after, 0.5)
-    assert e.distance.tolist() == [12.0, 12.0] and e.layer_distance == 12.0 and e.distance_per_weight.tolist() == [1.0, 1.0]
+    assert (
+        e.distance.tolist() == [12.0, 12.0]
+        and e.layer_distance == 12.0
+        and e.distance_per_weight.tolist() == [1.0, 1.0]
+    )
 
 
 def test_nan_counts_as_changed_so_that_a_broken_filter_never_looks_idle():
@@ -101,15 +110,18 @@ def test_nan_counts_as_changed_so_that_a_broken_filter_never_looks_idle():
     assert e.changed.tolist() == [0.5, 0.0] and e.idle.tolist() == [0.5, 1.0] and torch.isnan(e.distance[0])
 
 
-@pytest.mark.parametrize("call,message", [
-    (lambda: evolution(torch.zeros(2, 2), torch.zeros(2, 3), 1.0), "differ in shape"),
-    (lambda: evolution(torch.zeros(2), torch.zeros(2), 1.0), "two or more dimensions"),
-    (lambda: evolution(torch.zeros(2, 2).int(), torch.zeros(2, 2).int(), 1.0), "int32"),
-    (lambda: evolution(torch.zeros(2, 2), torch.zeros(2, 2), -1.0), "at least 0"),
-    (lambda: evolution(torch.zeros(2, 2), torch.zeros(2, 2), float("nan")), "at least 0"),
-    (lambda: evolution(torch.zeros(2, 2), torch.zeros(2, 2), 1.0, filters=1), "two different axes"),
-    (lambda: evolution(torch.zeros(3, 2), torch.zeros(3, 2), 1.0, filters=1, channels=0, groups=2), "2 groups"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "call,message",
+    [
+        (lambda: evolution(torch.zeros(2, 2), torch.zeros(2, 3), 1.0), "differ in shape"),
+        (lambda: evolution(torch.zeros(2), torch.zeros(2), 1.0), "two or more dimensions"),
+        (lambda: evolution(torch.zeros(2, 2).int(), torch.zeros(2, 2).int(), 1.0), "int32"),
+        (lambda: evolution(torch.zeros(2, 2), torch.zeros(2, 2), -1.0), "at least 0"),
+        (lambda: evolution(torch.zeros(2, 2), torch.zeros(2, 2), float("nan")), "at least 0"),
+        (lambda: evolution(torch.zeros(2, 2), torch.zeros(2, 2), 1.0, filters=1), "two different axes"),
+        (lambda: evolution(torch.zeros(3, 2), torch.zeros(3, 2), 1.0, filters=1, channels=0, groups=2), "2 groups"),
+    ],
+)
 def test_what_cannot_be_measured_is_refused_by_name(call, message):
     with pytest.raises(InputError, match=message):
         call()

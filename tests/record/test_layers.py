@@ -13,16 +13,37 @@ def shapes(model, **options):
 
 
 def test_every_kind_gives_its_filters_channels_and_entries():
-    model = nn.ModuleDict({
-        "conv": nn.Conv2d(4, 6, 3), "grouped": nn.Conv2d(4, 6, 3, groups=2), "up": nn.ConvTranspose2d(4, 6, (3, 2), groups=2),
-        "volume": nn.Conv3d(2, 3, 2), "wave": nn.Conv1d(2, 3, 5), "linear": nn.Linear(7, 2), "words": nn.Embedding(10, 4),
-        "norm": nn.BatchNorm2d(4), "attention": nn.MultiheadAttention(8, 4), "cross": nn.MultiheadAttention(8, 2, kdim=3, vdim=5),
-    })  # fmt: skip
+    model = nn.ModuleDict(
+        {
+            "conv": nn.Conv2d(4, 6, 3),
+            "grouped": nn.Conv2d(4, 6, 3, groups=2),
+            "up": nn.ConvTranspose2d(4, 6, (3, 2), groups=2),
+            "volume": nn.Conv3d(2, 3, 2),
+            "wave": nn.Conv1d(2, 3, 5),
+            "linear": nn.Linear(7, 2),
+            "words": nn.Embedding(10, 4),
+            "norm": nn.BatchNorm2d(4),
+            "attention": nn.MultiheadAttention(8, 4),
+            "cross": nn.MultiheadAttention(8, 2, kdim=3, vdim=5),
+        }
+    )
     assert shapes(model, embeddings=True) == {
-        "conv": (6, 4, 9), "grouped": (6, 2, 9), "up": (6, 2, 6), "volume": (3, 2, 8), "wave": (3, 2, 5), "linear": (2, 7, 1),
-        "words": (10, 4, 1), "attention.q": (4, 8, 2), "attention.k": (4, 8, 2), "attention.v": (4, 8, 2),
-        "attention.out_proj": (8, 8, 1), "cross.q": (2, 8, 4), "cross.k": (2, 3, 4), "cross.v": (2, 5, 4), "cross.out_proj": (8, 8, 1),
-    }  # fmt: skip
+        "conv": (6, 4, 9),
+        "grouped": (6, 2, 9),
+        "up": (6, 2, 6),
+        "volume": (3, 2, 8),
+        "wave": (3, 2, 5),
+        "linear": (2, 7, 1),
+        "words": (10, 4, 1),
+        "attention.q": (4, 8, 2),
+        "attention.k": (4, 8, 2),
+        "attention.v": (4, 8, 2),
+        "attention.out_proj": (8, 8, 1),
+        "cross.q": (2, 8, 4),
+        "cross.k": (2, 3, 4),
+        "cross.v": (2, 5, 4),
+        "cross.out_proj": (8, 8, 1),
+    }
     assert "words" not in shapes(model)
 
 
@@ -32,7 +53,9 @@ def test_blocks_and_bias_rows_are_views_of_the_same_filter():
     with torch.no_grad():
         k.blocks(module.in_proj_weight)[0, 1] = 0  # the second head of k: rows 12 to 16
         k.rows_of(module.in_proj_bias)[1] = 7
-    assert not module.in_proj_weight[12:16].any() and module.in_proj_weight[:12].all() and module.in_proj_weight[16:].all()
+    assert (
+        not module.in_proj_weight[12:16].any() and module.in_proj_weight[:12].all() and module.in_proj_weight[16:].all()
+    )
     assert (module.in_proj_bias == 7).nonzero().flatten().tolist() == [12, 13, 14, 15]
     assert q.bias == "a.in_proj_bias"
 
@@ -46,14 +69,24 @@ def gpt2():
 def bert():
     from transformers import BertConfig, BertModel
 
-    return BertModel(BertConfig(num_hidden_layers=1, hidden_size=32, num_attention_heads=4, intermediate_size=16, vocab_size=60))
+    return BertModel(
+        BertConfig(num_hidden_layers=1, hidden_size=32, num_attention_heads=4, intermediate_size=16, vocab_size=60)
+    )
 
 
 def llama():
     from transformers import LlamaConfig, LlamaModel
 
-    return LlamaModel(LlamaConfig(num_hidden_layers=1, hidden_size=32, num_attention_heads=4, num_key_value_heads=2,
-                                  intermediate_size=16, vocab_size=60))  # fmt: skip
+    return LlamaModel(
+        LlamaConfig(
+            num_hidden_layers=1,
+            hidden_size=32,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            intermediate_size=16,
+            vocab_size=60,
+        )
+    )
 
 
 def bloom():
@@ -62,13 +95,36 @@ def bloom():
     return BloomModel(BloomConfig(n_layer=1, hidden_size=32, n_head=4, vocab_size=60))
 
 
-@pytest.mark.parametrize("make,expected", [
-    (gpt2, {"transformer.h.0.attn.c_attn.q": (4, 32, 8), "transformer.h.0.attn.c_attn.v": (4, 32, 8),
-            "transformer.h.0.attn.c_proj": (32, 32, 1), "transformer.h.0.mlp.c_fc": (128, 32, 1)}),
-    (bert, {"encoder.layer.0.attention.self.query": (4, 32, 8), "encoder.layer.0.attention.output.dense": (32, 32, 1)}),
-    (llama, {"layers.0.self_attn.q_proj": (4, 32, 8), "layers.0.self_attn.k_proj": (2, 32, 8), "layers.0.self_attn.o_proj": (32, 32, 1)}),
-    (bloom, {"h.0.self_attention.query_key_value.q": (4, 32, 8), "h.0.self_attention.query_key_value.k": (4, 32, 8)}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "make,expected",
+    [
+        (
+            gpt2,
+            {
+                "transformer.h.0.attn.c_attn.q": (4, 32, 8),
+                "transformer.h.0.attn.c_attn.v": (4, 32, 8),
+                "transformer.h.0.attn.c_proj": (32, 32, 1),
+                "transformer.h.0.mlp.c_fc": (128, 32, 1),
+            },
+        ),
+        (
+            bert,
+            {"encoder.layer.0.attention.self.query": (4, 32, 8), "encoder.layer.0.attention.output.dense": (32, 32, 1)},
+        ),
+        (
+            llama,
+            {
+                "layers.0.self_attn.q_proj": (4, 32, 8),
+                "layers.0.self_attn.k_proj": (2, 32, 8),
+                "layers.0.self_attn.o_proj": (32, 32, 1),
+            },
+        ),
+        (
+            bloom,
+            {"h.0.self_attention.query_key_value.q": (4, 32, 8), "h.0.self_attention.query_key_value.k": (4, 32, 8)},
+        ),
+    ],
+)
 def test_transformers_split_by_head_without_being_told(make, expected):
     found = shapes(make())
     assert expected.items() <= found.items()
@@ -79,7 +135,7 @@ def test_interleaved_heads_are_the_rows_that_the_network_itself_takes():
     attention = model.h[0].self_attention
     layer = next(e.layer for e in find_layers(model)[0] if e.layer.name.endswith("query_key_value.k"))
     fused = torch.randn(1, 3, 96)
-    query, key, value = attention._reshape(fused)
+    _, key, _ = attention._reshape(fused)
     mine = layer.rows_of(fused[0, 0])  # (heads, head size), of the first position
     assert torch.equal(mine, key[0, :, 0]) or torch.equal(mine, key[0, :, :, 0])
 
@@ -96,10 +152,17 @@ def test_heads_by_pattern_for_networks_that_do_not_say():
     model = nn.ModuleDict({"block": nn.ModuleDict({"qkv": nn.Linear(12, 36), "other": nn.Linear(12, 8)})})
     assert shapes(model)["block.qkv"] == (36, 12, 1)
     found = shapes(model, heads={"*.qkv": 3, "*.other": 2})
-    assert found == {"block.qkv.q": (3, 12, 4), "block.qkv.k": (3, 12, 4), "block.qkv.v": (3, 12, 4), "block.other": (2, 12, 4)}
+    assert found == {
+        "block.qkv.q": (3, 12, 4),
+        "block.qkv.k": (3, 12, 4),
+        "block.qkv.v": (3, 12, 4),
+        "block.other": (2, 12, 4),
+    }
 
 
-@pytest.mark.parametrize("heads,message", [({"*.nothing": 2}, "matches no projection"), ({"*.other": 3}, "do not divide")])
+@pytest.mark.parametrize(
+    "heads,message", [({"*.nothing": 2}, "matches no projection"), ({"*.other": 3}, "do not divide")]
+)
 def test_heads_that_fit_nothing_are_refused(heads, message):
     model = nn.ModuleDict({"block": nn.ModuleDict({"other": nn.Linear(12, 8)})})
     with pytest.raises(InputError, match=message):
@@ -123,11 +186,14 @@ def test_names_are_clean_under_compile_and_wrappers():
     assert find_layers(whole)[0][1].layer.parameter == "1.0.weight"
 
 
-@pytest.mark.parametrize("wrap,stored", [
-    (torch.nn.utils.parametrizations.spectral_norm, "0.parametrizations.weight.original"),
-    (torch.nn.utils.parametrizations.weight_norm, "0.parametrizations.weight.original1"),
-    (lambda m: torch.nn.utils.prune.l1_unstructured(m, "weight", 0.5), "0.weight_orig"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "wrap,stored",
+    [
+        (torch.nn.utils.parametrizations.spectral_norm, "0.parametrizations.weight.original"),
+        (torch.nn.utils.parametrizations.weight_norm, "0.parametrizations.weight.original1"),
+        (lambda m: torch.nn.utils.prune.l1_unstructured(m, "weight", 0.5), "0.weight_orig"),
+    ],
+)
 def test_reparametrized_weights_are_found_where_they_are_stored(wrap, stored):
     import torch.nn.utils.prune  # noqa: F401 - not loaded by torch itself
 

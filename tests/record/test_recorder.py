@@ -1,6 +1,7 @@
 """The recorder in training loops of many kinds: what it writes is what happened, and training does not notice."""
 
 import copy
+import itertools
 import warnings
 
 import numpy as np
@@ -16,7 +17,9 @@ from phenoscope.record.layers import find_layers
 
 def small(seed=0):
     torch.manual_seed(seed)
-    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 5, 3, groups=1), nn.Flatten(), nn.Linear(80, 3))
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 5, 3, groups=1), nn.Flatten(), nn.Linear(80, 3)
+    )
 
 
 def train(model, optimizer, steps, after=lambda step: None, seed=1, batch=4, accumulate=1):
@@ -36,9 +39,15 @@ def expected(states, run, name):
     """What the definition says between consecutive recorded states."""
     layer = run.layers[name]
     out = []
-    for before, after in zip(states, states[1:], strict=False):
-        e = evolution(before[layer.parameter], after[layer.parameter], run.thresholds[name], filters=layer.filters,
-                      channels=layer.channels, groups=layer.groups)  # fmt: skip
+    for before, after in itertools.pairwise(states):
+        e = evolution(
+            before[layer.parameter],
+            after[layer.parameter],
+            run.thresholds[name],
+            filters=layer.filters,
+            channels=layer.channels,
+            groups=layer.groups,
+        )
         out.append([e.distance.numpy(), e.distance_per_weight.numpy(), e.changed.numpy(), e.idle.numpy()])
     return np.moveaxis(np.array(out), 1, 0)
 
@@ -53,6 +62,7 @@ def test_a_run_holds_the_measures_between_consecutive_recorded_states(tmp_path, 
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     states = [keep(model)]
     with Recorder(model, tmp_path / "run", optimizer=optimizer, every=every) as recorder:
+
         def after(step):
             recorder.log(loss=torch.tensor(step / 2))
             if step % every == 0:
@@ -83,11 +93,16 @@ def test_training_is_bitwise_the_same_with_and_without_a_recorder(tmp_path):
     for recorded in (False, True):
         model = small()
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)
-        recorder = Recorder(model, tmp_path / "run", optimizer=optimizer, every=1, snapshots="all") if recorded else None
+        recorder = (
+            Recorder(model, tmp_path / "run", optimizer=optimizer, every=1, snapshots="all") if recorded else None
+        )
         train(model, optimizer, 15)
         if recorder:
             recorder.close()
-        states.append(keep(model) | {"random": torch.get_rng_state(), "momentum": optimizer.state_dict()["state"][0]["momentum_buffer"]})
+        states.append(
+            keep(model)
+            | {"random": torch.get_rng_state(), "momentum": optimizer.state_dict()["state"][0]["momentum_buffer"]}
+        )
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
@@ -182,22 +197,30 @@ def test_without_an_optimizer_step_counts_the_updates(tmp_path):
 
 def test_tau_is_each_groups_own_initial_rate(tmp_path):
     model = small()
-    optimizer = torch.optim.Adam([{"params": model[0].parameters(), "lr": 0.3}, {"params": model[3:].parameters(), "lr": 0.2}])
+    optimizer = torch.optim.Adam(
+        [{"params": model[0].parameters(), "lr": 0.3}, {"params": model[3:].parameters(), "lr": 0.2}]
+    )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 0.0)  # the rate is 0 now, initial_lr is not
     assert optimizer.param_groups[0]["lr"] == 0 and schedule is not None
     Recorder(model, tmp_path / "run", optimizer=optimizer).close()
     assert open_run(tmp_path / "run").thresholds == {"0": 0.3, "3": 0.2, "5": 0.2}
 
 
-@pytest.mark.parametrize("make,message", [
-    (lambda m, p: Recorder(m, p), "threshold="),
-    (lambda m, p: Recorder(m, p, optimizer=torch.optim.SGD(m.parameters(), lr=0.0)), "threshold="),
-    (lambda m, p: Recorder(m, p, threshold=-1.0), "at least 0"),
-    (lambda m, p: Recorder(m, p, threshold={"nothing": 1.0}, optimizer=torch.optim.SGD(m.parameters(), lr=0.1)), "matches no layer"),
-    (lambda m, p: Recorder(nn.Sequential(nn.ReLU()), p, threshold=1.0), "no layer with filters"),
-    (lambda m, p: Recorder(m, p, threshold=1.0, every=0), "every"),
-    (lambda m, p: Recorder(m, p, threshold=1.0, snapshots="some"), "snapshots"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "make,message",
+    [
+        (lambda m, p: Recorder(m, p), "threshold="),
+        (lambda m, p: Recorder(m, p, optimizer=torch.optim.SGD(m.parameters(), lr=0.0)), "threshold="),
+        (lambda m, p: Recorder(m, p, threshold=-1.0), "at least 0"),
+        (
+            lambda m, p: Recorder(m, p, threshold={"nothing": 1.0}, optimizer=torch.optim.SGD(m.parameters(), lr=0.1)),
+            "matches no layer",
+        ),
+        (lambda m, p: Recorder(nn.Sequential(nn.ReLU()), p, threshold=1.0), "no layer with filters"),
+        (lambda m, p: Recorder(m, p, threshold=1.0, every=0), "every"),
+        (lambda m, p: Recorder(m, p, threshold=1.0, snapshots="some"), "snapshots"),
+    ],
+)
 def test_what_cannot_be_recorded_is_refused_before_training(tmp_path, make, message):
     with pytest.raises(InputError, match=message):
         make(small(), tmp_path / "run")
@@ -259,7 +282,9 @@ def test_nan_weights_are_said_once_and_recording_goes_on(tmp_path):
         recorder.close()
     assert len(caught) == 1
     run = open_run(tmp_path / "run")
-    assert np.isnan(run["3"].distance).sum("filter").values.tolist() == [0, 1, 1] and not np.isnan(run["0"].distance).any()
+    assert (
+        np.isnan(run["3"].distance).sum("filter").values.tolist() == [0, 1, 1] and not np.isnan(run["0"].distance).any()
+    )
 
 
 def test_a_folder_that_cannot_be_made_is_said_once_and_training_goes_on(tmp_path):
@@ -340,7 +365,9 @@ def test_a_small_gpt_is_recorded_by_head(tmp_path):
     from transformers import GPT2Config, GPT2LMHeadModel
 
     torch.manual_seed(0)
-    model = GPT2LMHeadModel(GPT2Config(n_layer=2, n_embd=16, n_head=2, vocab_size=30, n_positions=12, bos_token_id=0, eos_token_id=0))
+    model = GPT2LMHeadModel(
+        GPT2Config(n_layer=2, n_embd=16, n_head=2, vocab_size=30, n_positions=12, bos_token_id=0, eos_token_id=0)
+    )
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     states = [keep(model)]
     with Recorder(model, tmp_path / "run", optimizer=optimizer, every=1, embeddings=True):

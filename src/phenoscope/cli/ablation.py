@@ -46,8 +46,8 @@ def ablation(
         least = least.only(share_layers)
     tables = {}
     for name, filters, selection in [
-        ("redundant", redundant, f"mean idle share of at least {1 - epsilon:g}"),
-        ("least_evolved", least, f"the {share:.0%} with the lowest mean distance"),
+        ("redundant", redundant, f"filters with a mean idle share of at least {1 - epsilon:g}"),
+        ("least_evolved", least, f"the {share:.0%} of filters with the lowest mean distance"),
     ]:
         with progress(f"{title}: {name.replace('_', ' ')} filters", quiet) as advance:
             table = record.ablate(model, filters, evaluate, repeats=repeats, generator=seed, progress=advance)
@@ -63,10 +63,16 @@ def ablation(
     table.attrs |= {
         "batch": len(example),
         "selection": tables["redundant" if some else "least_evolved"].attrs["selection"],
-        "removed": json.dumps({layer: [int(i) for i in indices] for layer, indices in going.filters.items() if len(indices)}),
-        "kept": json.dumps({layer: {"filters": [int(i) for i in indices], "reason": str(reason)}
-                            for layer, (indices, reason) in going.kept.items()}),
-    }  # fmt: skip
+        "removed": json.dumps(
+            {layer: [int(i) for i in indices] for layer, indices in going.filters.items() if len(indices)}
+        ),
+        "kept": json.dumps(
+            {
+                layer: {"filters": [int(i) for i in indices], "reason": str(reason)}
+                for layer, (indices, reason) in going.kept.items()
+            }
+        ),
+    }
     _keep(run, "slimming", table)
     return {**tables, "slimming": table}
 
@@ -93,9 +99,12 @@ def facts(tables: Mapping[str, xr.Dataset]) -> dict[str, Any]:
     for name in ("redundant", "least_evolved"):
         table = tables[name].drop_vars("random_drop")
         rows = [
-            {"layer": str(layer), **{str(key): table[key].sel(layer=layer).item() for key in table if "layer" in table[key].dims}}
+            {
+                "layer": str(layer),
+                **{str(key): table[key].sel(layer=layer).item() for key in table if "layer" in table[key].dims},
+            }
             for layer in table.layer.values
-        ]  # fmt: skip
+        ]
         out[name] = {"selection": table.attrs["selection"], "accuracy": table.accuracy.item(), "layers": rows}
     slim = tables["slimming"]
     out["slimming"] = {str(s): {str(k): slim[k].sel(state=s).item() for k in slim} for s in slim.state.values}

@@ -22,14 +22,22 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="Print the facts as one JSON object instead.")]
 Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1 ...")]
 Model = Annotated[str | None, typer.Option("--model", metavar="PKG:BUILD", help="A function that builds the network.")]
+Repeats = Annotated[int, typer.Option(min=1, help="Random draws that zeroing is compared with.")]
 Seed = Annotated[int, typer.Option(help="What all random choices derive from.")]
 
 
 @app.command()
 def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where the runs and the report go.")] = Path("runs/demo"),
-    full_width: Annotated[bool, typer.Option("--full-width", help="Networks at the paper's width, not a quarter.")] = False,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of both networks. [default: VGG 12, ResNet 8]")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the runs and the report go.")] = Path(
+        "runs/demo"
+    ),
+    full_width: Annotated[
+        bool, typer.Option("--full-width", help="Networks at the paper's width, not a quarter.")
+    ] = False,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Epochs of both networks. [default: VGG 12, ResNet 8]")
+    ] = None,
+    repeats: Repeats = 20,
     device: Device = "cpu",
     seed: Seed = 0,
     json: Json = False,
@@ -37,7 +45,7 @@ def demo(
     """Train VGG-16 and ResNet-50 on real digits, record, ablate and slim them, and write a report."""
     from .demo import demo as run
 
-    run(output, full_width=full_width, epochs=epochs, device=device, seed=seed, json=json)
+    run(output, full_width=full_width, epochs=epochs, repeats=repeats, device=device, seed=seed, json=json)
 
 
 @app.command()
@@ -59,27 +67,46 @@ def evolve(
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder of the new run.")],
     threshold: Annotated[float, typer.Option(help="Tau: the movement above which an entry counts as changed.")],
     model: Model = None,
-    order: Annotated[str, typer.Option(help="By `step`, `name` or `time`, or a file that lists the checkpoints.")] = "step",
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on without checkpoints that cannot be used.")] = False,
+    order: Annotated[
+        str, typer.Option(help="By `step`, `name` or `time`, or a file that lists the checkpoints.")
+    ] = "step",
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Go on without checkpoints that cannot be used.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is there.")] = False,
     json: Json = False,
 ) -> None:
     """Compute the measures from saved checkpoints instead of while training."""
     from .runs import evolve as run
 
-    run(checkpoints, output, threshold=threshold, model=model, order=order, skip_bad=skip_bad, overwrite=overwrite, json=json)
+    run(
+        checkpoints,
+        output,
+        threshold=threshold,
+        model=model,
+        order=order,
+        skip_bad=skip_bad,
+        overwrite=overwrite,
+        json=json,
+    )
 
 
 @app.command()
 def ablate(
     path: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a recorded run.")],
     model: Annotated[str, typer.Option(metavar="PKG:BUILD", help="A function that builds the network.")],
-    data: Annotated[str, typer.Option(metavar="PKG:LOAD", help="A function that gives held-out data: (x, y), a loader or a Split.")],
+    data: Annotated[
+        str, typer.Option(metavar="PKG:LOAD", help="A function that gives held-out data: (x, y), a loader or a Split.")
+    ],
     checkpoint: Annotated[Path | None, typer.Option(help="Weights to ablate. [default: the run's final state]")] = None,
-    epsilon: Annotated[float, typer.Option(help="A filter is redundant if its mean idle share is at least 1 - epsilon.")] = 0.05,
+    epsilon: Annotated[
+        float, typer.Option(help="A filter is redundant if its mean idle share is at least 1 - epsilon.")
+    ] = 0.05,
     share: Annotated[float, typer.Option(help="Share of least-evolved filters of each layer, ablated as well.")] = 0.25,
-    repeats: Annotated[int, typer.Option(min=1, help="Random draws to compare with.")] = 20,
-    layers: Annotated[list[str] | None, typer.Option(help="Only layers that match this pattern; may be given again.")] = None,
+    repeats: Repeats = 20,
+    layers: Annotated[
+        list[str] | None, typer.Option(help="Only layers that match this pattern; may be given again.")
+    ] = None,
     device: Device = "cpu",
     seed: Seed = 0,
     json: Json = False,
@@ -87,8 +114,19 @@ def ablate(
     """Zero the filters that never learned, cut them out, and measure what that costs."""
     from .runs import ablate as run
 
-    run(path, model=model, data=data, checkpoint=checkpoint, epsilon=epsilon, share=share, repeats=repeats,
-        patterns=layers, device=device, seed=seed, json=json)  # fmt: skip
+    run(
+        path,
+        model=model,
+        data=data,
+        checkpoint=checkpoint,
+        epsilon=epsilon,
+        share=share,
+        repeats=repeats,
+        patterns=layers,
+        device=device,
+        seed=seed,
+        json=json,
+    )
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -41,7 +41,9 @@ _NETWORKS = [
 ]
 
 
-def demo(output: Path, *, full_width: bool, epochs: int | None, device: str, seed: int, json: bool) -> None:
+def demo(
+    output: Path, *, full_width: bool, epochs: int | None, repeats: int, device: str, seed: int, json: bool
+) -> None:
     """Train, record, ablate, slim and report both networks; print what was measured beside what the paper found."""
     from ..report import run_report
 
@@ -51,9 +53,12 @@ def demo(output: Path, *, full_width: bool, epochs: int | None, device: str, see
     digits = data.digits(32, 3, generator=seed).to(where)
     held_out = digits.test
     width = 1.0 if full_width else 0.25
-    console.print(f"{len(digits.train[1])} real digits to learn from, {len(held_out[1])} held out, 32x32 pixels; Adam at {RATE:g}, "
-                  f"batches of {BATCH}, a record every {EVERY} updates; {'full' if full_width else 'a quarter of the'} width, "
-                  f"seed {seed}", highlight=False)  # fmt: skip
+    console.print(
+        f"{len(digits.train[1])} real digits to learn from, {len(held_out[1])} held out, 32x32 pixels; "
+        f"Adam at {RATE:g}, batches of {BATCH}, a record every {EVERY} updates; {'full' if full_width else 'a quarter of the'} width, "
+        f"seed {seed}",
+        highlight=False,
+    )
     runs: dict[str, Run] = {}
     summary: dict[str, Any] = {"seed": seed, "width": width, "device": str(where), "runs": {}}
     for network in _NETWORKS:
@@ -63,31 +68,67 @@ def demo(output: Path, *, full_width: bool, epochs: int | None, device: str, see
         run = open_run(path)
         accuracy = train.accuracy(model, held_out)
         np.save(path / "image.npy", held_out[0][0].cpu().numpy())
-        write_json(path / "summary.json", {"accuracy": accuracy, "notes": [f"Trained for {spent:.0f} s on scikit-learn's digits; "
-                                           f"accuracy on {len(held_out[1])} held-out images."]})  # fmt: skip
-        tables = ablation(run, model, held_out, epsilon=0.05, share=0.25, share_layers=list(network.observed), repeats=20,
-                          seed=seed, title=network.title, quiet=json)  # fmt: skip
+        write_json(
+            path / "summary.json",
+            {
+                "accuracy": accuracy,
+                "notes": [
+                    f"Trained for {spent:.0f} s on scikit-learn's digits; "
+                    f"accuracy on {len(held_out[1])} held-out images."
+                ],
+            },
+        )
+        tables = ablation(
+            run,
+            model,
+            held_out,
+            epsilon=0.05,
+            share=0.25,
+            share_layers=list(network.observed),
+            repeats=repeats,
+            seed=seed,
+            title=network.title,
+            quiet=json,
+        )
         runs[network.name] = run
         summary["runs"][network.name] = {
-            "path": str(path), "parameters": sum(p.numel() for p in model.parameters()), "updates": int(run.steps[-1]),
-            "training_seconds": round(spent, 1), "accuracy": accuracy, "layers": _layers(run, network.observed),
-            "depth_correlation": _depth_correlation(run, network.observed), **facts(tables),
-        }  # fmt: skip
+            "path": str(path),
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "updates": int(run.steps[-1]),
+            "training_seconds": round(spent, 1),
+            "accuracy": accuracy,
+            "layers": _layers(run, network.observed),
+            "depth_correlation": _depth_correlation(run, network.observed),
+            **facts(tables),
+        }
         console.print()
-        console.print(f"{network.title}: {accuracy:.2%} of the held-out digits right after {run.steps[-1]} updates", highlight=False)
-        console.print(layer_table(run, list(network.observed), "The paper's five layers: means over the recorded steps"))
+        console.print(
+            f"{network.title}: {accuracy:.2%} of the held-out digits right after {run.steps[-1]} updates",
+            highlight=False,
+        )
+        console.print(
+            layer_table(run, list(network.observed), "The paper's five layers: means over the recorded steps")
+        )
         for table in ("redundant", "least_evolved"):
             console.print(ablation_table(tables[table]))
         console.print(slimming_table(tables["slimming"]))
     index = run_report(list(runs.values()), output / "report")
-    summary |= {"findings": findings(summary["runs"]), "seconds": round(time.perf_counter() - start, 1), "report": str(index)}
+    summary |= {
+        "findings": findings(summary["runs"]),
+        "seconds": round(time.perf_counter() - start, 1),
+        "report": str(index),
+    }
     if json:
         print(json_module.dumps(summary, indent=1))
         return
     console.print("\nBeside the paper (one run of small networks on digits: a look, not a test)")
     for finding in summary["findings"]:
-        console.print(f"- The paper: {finding['paper']}\n  Here: {finding['here']}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"\nThe report: {index}   ({summary['seconds']:.0f} s in all)", highlight=False, markup=False, soft_wrap=True)
+        console.print(
+            f"- The paper: {finding['paper']}\n  Here: {finding['here']}", highlight=False, markup=False, soft_wrap=True
+        )
+    console.print(
+        f"\nThe report: {index}   ({summary['seconds']:.0f} s in all)", highlight=False, markup=False, soft_wrap=True
+    )
 
 
 def _train(network: _Network, model: nn.Module, part: Any, path: Path, epochs: int, seed: int, quiet: bool) -> float:
@@ -100,7 +141,16 @@ def _train(network: _Network, model: nn.Module, part: Any, path: Path, epochs: i
         Recorder(model, path, optimizer=optimizer, every=EVERY, overwrite=True) as recorder,
         progress(f"Training {network.title}", quiet) as advance,
     ):
-        train.fit(model, part, optimizer=optimizer, epochs=epochs, batch_size=BATCH, generator=seed, log=recorder.log, progress=advance)
+        train.fit(
+            model,
+            part,
+            optimizer=optimizer,
+            epochs=epochs,
+            batch_size=BATCH,
+            generator=seed,
+            log=recorder.log,
+            progress=advance,
+        )
     return time.perf_counter() - start
 
 
@@ -113,5 +163,7 @@ def _layers(run: Run, observed: tuple[str, ...]) -> list[dict[str, Any]]:
 def _depth_correlation(run: Run, observed: tuple[str, ...]) -> dict[str, float]:
     """Spearman correlation of depth with the time-mean of each measure, over the five observed layers."""
     means = run.means.mean("step").sel(layer=list(observed))
-    return {name: float(spearmanr(np.arange(len(observed)), means[name]).statistic)
-            for name in ("changed", "distance_per_weight", "distance")}  # fmt: skip
+    return {
+        name: float(spearmanr(np.arange(len(observed)), means[name]).statistic)
+        for name in ("changed", "distance_per_weight", "distance")
+    }

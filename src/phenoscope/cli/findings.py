@@ -14,8 +14,14 @@ def findings(runs: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _stratified(vgg: dict[str, Any]) -> dict[str, Any]:
     rho = vgg["depth_correlation"]
-    words = [f"{_direction(rho[key])} ({rho[key]:+.2f}) by {name}" for key, name in
-             (("changed", "changed share"), ("distance_per_weight", "distance per weight"), ("distance", "raw distance"))]  # fmt: skip
+    words = [
+        f"{_direction(rho[key])} ({rho[key]:+.2f}) by {name}"
+        for key, name in (
+            ("changed", "changed share"),
+            ("distance_per_weight", "distance per weight"),
+            ("distance", "raw distance"),
+        )
+    ]
     falls = [rho[key] < -0.5 for key in ("changed", "distance_per_weight", "distance")]
     return {
         "paper": "filters of VGG's lower layers change more than those of its upper layers.",
@@ -35,12 +41,13 @@ def _residual(vgg: dict[str, Any], resnet: dict[str, Any]) -> dict[str, Any]:
     word = "less" if spread["resnet50"] < spread["vgg16"] else "more"
     return {
         "paper": "layers of ResNet are less stratified than those of VGG.",
-        "here": f"the changed share of the five layers differs {word} in ResNet-50 than in VGG-16: standard deviation of its "
-                f"logarithm {spread['resnet50']:.2f} against {spread['vgg16']:.2f}." if known
-                else "the changed share of a layer is zero, so that its logarithm cannot be compared.",
+        "here": f"the changed share of the five layers differs {word} in ResNet-50 than in VGG-16: standard deviation "
+        f"of its logarithm {spread['resnet50']:.2f} against {spread['vgg16']:.2f}."
+        if known
+        else "the changed share of a layer is zero, so that its logarithm cannot be compared.",
         "measured": spread,
         "agrees": spread["resnet50"] < spread["vgg16"] if known else None,
-    }  # fmt: skip
+    }
 
 
 def _spread(run: dict[str, Any]) -> float:
@@ -63,12 +70,13 @@ def _redundant(vgg: dict[str, Any]) -> list[dict[str, Any]]:
     }
     free = {
         "paper": "zeroing them costs next to nothing.",
-        "here": f"zeroing these {count} loses {100 * every['drop']:.2f} points of accuracy; as many random filters lose "
-                f"{100 * every['random_mean']:.2f} ({100 * every['random_low']:.2f} to {100 * every['random_high']:.2f})." if count
-                else "there are none to zero.",
+        "here": f"zeroing these {count} loses {100 * every['drop']:.2f} points of accuracy; as many random filters "
+        f"lose {100 * every['random_mean']:.2f} ({100 * every['random_low']:.2f} to {100 * every['random_high']:.2f})."
+        if count
+        else "there are none to zero.",
         "measured": {key: every[key] for key in ("drop", "random_mean", "random_low", "random_high")},
         "agrees": every["drop"] < 0.005 if count else None,
-    }  # fmt: skip
+    }
     return [exist, free]
 
 
@@ -78,8 +86,8 @@ def _least(vgg: dict[str, Any]) -> dict[str, Any]:
     random = sum(layer["random_mean"] for layer in layers) / len(layers)
     return {
         "paper": "filters that evolved least can be spared.",
-        "here": f"zeroing the least-evolved quarter of one layer loses {100 * here:.2f} points of accuracy on average over the "
-                f"five layers, a random quarter {100 * random:.2f}.",
+        "here": f"zeroing the least-evolved quarter of one layer loses {100 * here:.2f} points of accuracy on average "
+        f"over the five layers, a random quarter {100 * random:.2f}.",
         "measured": {"least_evolved": here, "random": random},
         "agrees": here < random,
-    }  # fmt: skip
+    }

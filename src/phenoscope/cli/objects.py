@@ -46,12 +46,18 @@ def load_data(spec: str) -> Any:
     from ..data import Split
 
     target = named_object(spec, "--data")
-    data = target() if callable(target) and not isinstance(target, (tuple, list)) and not hasattr(target, "__iter__") else target
+    data = (
+        target()
+        if callable(target) and not isinstance(target, (tuple, list)) and not hasattr(target, "__iter__")
+        else target
+    )
     if isinstance(data, Split):
         return data.validation if data.validation is not None else data.test
     pair = isinstance(data, (tuple, list)) and len(data) == 2 and all(isinstance(part, Tensor) for part in data)
     if not pair and not hasattr(data, "__iter__"):
-        raise InputError(f"--data {spec!r} gives {type(data).__name__}: a pair of tensors (x, y), a loader or a Split is needed")
+        raise InputError(
+            f"--data {spec!r} gives {type(data).__name__}: a pair of tensors (x, y), a loader or a Split is needed"
+        )
     return tuple(data) if pair else data
 
 

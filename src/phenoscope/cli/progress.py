@@ -12,14 +12,26 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 @contextmanager
 def progress(title: str, quiet: bool = False) -> Iterator[Callable[..., None]]:
-    """A bar on standard error; gives `advance(done, total, text)`. Off a terminal: one line when it begins."""
+    """A bar on standard error; gives `advance(done, total, text)`. Off a terminal: one line, once it begins."""
     console = Console(file=sys.stderr, quiet=quiet)
     if not console.is_terminal:
-        console.print(title, highlight=False, markup=False)
-        yield lambda *_: None
+        said: list[bool] = []
+
+        def begin(*_: object) -> None:
+            if not said:
+                said.append(True)
+                console.print(title, highlight=False, markup=False)
+
+        yield begin
         return
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-               TimeRemainingColumn(), TextColumn("{task.fields[note]}", markup=False))  # fmt: skip
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+    )
     with Progress(*columns, console=console) as bars:
         task = bars.add_task(title, total=None, note="")
 

@@ -25,29 +25,77 @@ def report(runs: list[Path], output: Path, *, image: Path | None, json: bool) ->
 
 
 def evolve(
-    checkpoints: Path, output: Path, *, threshold: float, model: str | None, order: str, skip_bad: bool, overwrite: bool, json: bool
+    checkpoints: Path,
+    output: Path,
+    *,
+    threshold: float,
+    model: str | None,
+    order: str,
+    skip_bad: bool,
+    overwrite: bool,
+    json: bool,
 ) -> None:
     network = build_model(model) if model else None
     with progress(f"Reading {checkpoints}", json) as advance:
-        run = record.evolve(checkpoints, output, threshold=threshold, model=network, order=order, skip_bad=skip_bad,
-                            overwrite=overwrite, progress=advance)  # fmt: skip
-    made = {"run": str(run.path), "layers": len(run), "records": len(run.steps), "steps": [int(s) for s in run.steps],
-            "axes": run.metadata.get("axes", "of the model")}  # fmt: skip
-    note = "" if network is not None else ("\nWithout --model the axes are assumed: filters on dimension 0, channels on "
-                                           "dimension 1 of every weight.")  # fmt: skip
-    _say(made, json, f"{run.path}: {len(run)} layers, {len(run.steps)} records{note}\nNext: phenoscope report {run.path}")
+        run = record.evolve(
+            checkpoints,
+            output,
+            threshold=threshold,
+            model=network,
+            order=order,
+            skip_bad=skip_bad,
+            overwrite=overwrite,
+            progress=advance,
+        )
+    made = {
+        "run": str(run.path),
+        "layers": len(run),
+        "records": len(run.steps),
+        "steps": [int(s) for s in run.steps],
+        "axes": run.metadata.get("axes", "of the model"),
+    }
+    note = (
+        ""
+        if network is not None
+        else (
+            "\nWithout --model the axes are assumed: filters on dimension 0, channels on dimension 1 of every weight."
+        )
+    )
+    _say(
+        made, json, f"{run.path}: {len(run)} layers, {len(run.steps)} records{note}\nNext: phenoscope report {run.path}"
+    )
 
 
 def ablate(
-    path: Path, *, model: str, data: str, checkpoint: Path | None, epsilon: float, share: float, repeats: int,
-    patterns: list[str] | None, device: str, seed: int, json: bool,
-) -> None:  # fmt: skip
+    path: Path,
+    *,
+    model: str,
+    data: str,
+    checkpoint: Path | None,
+    epsilon: float,
+    share: float,
+    repeats: int,
+    patterns: list[str] | None,
+    device: str,
+    seed: int,
+    json: bool,
+) -> None:
     run = record.open_run(path)
     where = checked_device(device)
     network, held_out = build_model(model), load_data(data)
     _load(network, _state(checkpoint) if checkpoint else run.final(), checkpoint or run.path)
-    tables = ablation(run, network.to(where), held_out, epsilon=epsilon, share=share, share_layers=matching(run, patterns),
-                      repeats=repeats, seed=seed, title=path.name, quiet=json)  # fmt: skip
+    tables = ablation(
+        run,
+        network.to(where),
+        held_out,
+        epsilon=epsilon,
+        share=share,
+        share_layers=matching(run, patterns),
+        repeats=repeats,
+        seed=seed,
+        title=path.name,
+        quiet=json,
+    )
     if json:
         print(json_module.dumps({"run": str(path), **facts(tables)}, indent=1))
         return
@@ -55,7 +103,12 @@ def ablate(
     for name in ("redundant", "least_evolved"):
         console.print(ablation_table(tables[name]))
     console.print(slimming_table(tables["slimming"]))
-    console.print(f"Kept in {path / 'ablation'}; see it with: phenoscope report {path}", highlight=False, markup=False, soft_wrap=True)
+    console.print(
+        f"Kept in {path / 'ablation'}; see it with: phenoscope report {path}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def _state(checkpoint: Path) -> dict[str, Any]:

@@ -26,13 +26,18 @@ def layer_table(run: Run, names: list[str], title: str) -> Table:
 def ablation_table(table: xr.Dataset) -> Table:
     """Accuracy lost by zeroing filters, in percentage points; layers without chosen filters are left out."""
     title = f"Zeroing {table.attrs['selection']}: accuracy lost, in points (before: {float(table.accuracy):.2%})"
-    out = _table(title, "layer", "zeroed", "these", "random, mean (95 % interval)", "smallest norm")
+    out = _table(title, "layer", "zeroed", "these", "random (95 % interval)", "smallest norm")
     rows: list[Any] = [layer for layer in table.layer.values if int(table["count"].sel(layer=layer))]
     for layer in rows:
         at = table.sel(layer=layer)
         random = f"{100 * at.random_mean:.2f} ({100 * at.random_low:.2f} to {100 * at.random_high:.2f})"
-        out.add_row(Text(str(layer)), f"{int(at['count'])} of {int(at['filters'])}", f"{100 * at['drop']:.2f}", random,
-                    f"{100 * at.norm_drop:.2f}")  # fmt: skip
+        out.add_row(
+            Text(str(layer)),
+            f"{int(at['count'])} of {int(at['filters'])}",
+            f"{100 * at['drop']:.2f}",
+            random,
+            f"{100 * at.norm_drop:.2f}",
+        )
     if not rows:
         out.add_row("none", "0", "", "", "")
     return out
@@ -42,17 +47,23 @@ def slimming_table(table: xr.Dataset) -> Table:
     """The network before and after its filters are cut out."""
     removed = sum(len(indices) for indices in json.loads(table.attrs["removed"]).values())
     kept = sum(len(entry["filters"]) for entry in json.loads(table.attrs["kept"]).values())
-    title = f"Cutting out {table.attrs['selection']}: {removed} filters removed, {kept} kept by coupling or as outputs"
+    title = f"Cutting out {table.attrs['selection']}: {removed} removed, {kept} kept"
     out = _table(title, "", "parameters", "FLOPs", f"forward, batch of {table.attrs['batch']}", "accuracy")
     for state in table.state.values:
         at = table.sel(state=state)
-        out.add_row(str(state), f"{int(at.parameters):,}", f"{int(at.flops):,}", f"{float(at.forward_ms):.2f} ms", f"{float(at.accuracy):.2%}")
+        out.add_row(
+            str(state),
+            f"{int(at.parameters):,}",
+            f"{int(at.flops):,}",
+            f"{float(at.forward_ms):.2f} ms",
+            f"{float(at.accuracy):.2%}",
+        )
     return out
 
 
 def _table(title: str, first: str, *columns: str) -> Table:
     table = Table(title=Text(title), title_justify="left")
-    table.add_column(first)
+    table.add_column(first, no_wrap=True)
     for column in columns:
         table.add_column(column, justify="right")
     return table

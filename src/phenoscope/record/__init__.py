@@ -7,4 +7,15 @@ from .recorder import Recorder
 from .redundant import Filters, least_evolved, redundant
 from .run import Run, open_run
 
-__all__ = ["Evolution", "Filters", "Recorder", "Run", "ablate", "evolution", "evolve", "least_evolved", "open_run", "redundant"]
+__all__ = [
+    "Evolution",
+    "Filters",
+    "Recorder",
+    "Run",
+    "ablate",
+    "evolution",
+    "evolve",
+    "least_evolved",
+    "open_run",
+    "redundant",
+]

@@ -126,8 +126,10 @@ def _plan(directory: Path, order: str, source: Source, skip_bad: bool) -> list[_
             source.check(checkpoint, shapes, plan[0].shapes if plan else shapes)
             plan.append(_Planned(step, checkpoint, shapes))
     if len(plan) < 2:
-        raise InputError(f"{directory} holds {len(plan)} checkpoint{'s' * (len(plan) != 1)} that can be used; "
-                         "measuring what moved takes at least two")  # fmt: skip
+        raise InputError(
+            f"{directory} holds {len(plan)} checkpoint{'s' * (len(plan) != 1)} that can be used; "
+            "measuring what moved takes at least two"
+        )
     return plan
 
 

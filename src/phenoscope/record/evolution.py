@@ -80,8 +80,10 @@ def evolution(
     if before.shape != after.shape:
         raise InputError(f"before and after differ in shape: {tuple(before.shape)} and {tuple(after.shape)}")
     if before.ndim < 2 or not before.is_floating_point() or not after.is_floating_point():
-        raise InputError(f"a weight of floating point with two or more dimensions is needed, not {before.dtype} "
-                         f"of shape {tuple(before.shape)}")  # fmt: skip
+        raise InputError(
+            f"a weight of floating point with two or more dimensions is needed, not {before.dtype} "
+            f"of shape {tuple(before.shape)}"
+        )
     axes = (filters % before.ndim, channels % before.ndim)
     if axes[0] == axes[1]:
         raise InputError("filters and channels must be two different axes")
@@ -92,7 +94,9 @@ def evolution(
     distance, changed, moved = compare(layer.blocks(before), layer.blocks(after), threshold)
     channel_count, entries = layer.entries
     size = channel_count * entries
-    return Evolution(distance, distance / size, changed.double() / size, 1 - moved.double() / channel_count)
+    return Evolution(
+        distance, distance / size, changed.double() / size, (channel_count - moved).double() / channel_count
+    )
 
 
 def check_threshold(threshold: float) -> None:
@@ -110,7 +114,11 @@ def compare(before: Tensor, after: Tensor, threshold: float) -> tuple[Tensor, Te
         before, after: views (groups, filters, channels, *entries), as `Layer.blocks` gives.
     """
     wide = torch.float64 if torch.float64 in (before.dtype, after.dtype) else torch.float32
-    difference = (after.to(wide) - before.to(wide)).flatten(3) if before.ndim > 3 else (after.to(wide) - before.to(wide))[..., None]
+    difference = (
+        (after.to(wide) - before.to(wide)).flatten(3)
+        if before.ndim > 3
+        else (after.to(wide) - before.to(wide))[..., None]
+    )
     moved = ~(difference.abs().double() <= threshold)  # NaN has moved
     total = difference.double().square_().sum((2, 3))
     return total.flatten(), moved.sum((2, 3)).flatten(), moved.any(3).sum(2).flatten()

@@ -160,7 +160,7 @@ def find_layers(
             continue
         context = Context(model, raw, name, module, heads or {}, used)
         for each in describe(context):
-            if isinstance(each.weight, nn.parameter.UninitializedTensorMixin):
+            if nn.parameter.is_lazy(each.weight):
                 pending.append(each.layer.name)
             elif each.weight.is_floating_point() and each.weight.numel() and id(each.weight) not in seen:
                 found.append(each)
@@ -190,7 +190,7 @@ class Context:
         return None
 
     def stored(self, attribute: str) -> tuple[str, nn.Module, str] | None:
-        """Where a weight is stored (its name, owner and key): what a parametrization, pruning or weight norm starts from."""
+        """Where a weight is stored: its name, owner and key. A parametrization or weight norm computes from there."""
         module = self.module
         parametrized = getattr(module, "parametrizations", None)
         if parametrized is not None and attribute in parametrized:
@@ -214,9 +214,9 @@ class Context:
         tensor = owner._parameters[key]
         assert tensor is not None
         prefix = f"{self.name}." if self.name else ""
-        lazy = isinstance(tensor, nn.parameter.UninitializedTensorMixin)
+        lazy = nn.parameter.is_lazy(tensor)
         own = self.module._parameters.get(bias)
-        values = {
+        values: dict[str, Any] = {
             "name": self.name or key,
             "parameter": prefix + name,
             "kind": type(self.module).__name__,
@@ -257,9 +257,7 @@ def _split(at: Context, whole: list[Found]) -> list[Found]:
     parts = []
     for part in projections(at.model, at.path, layer.shape[layer.filters], layer.shape[layer.channels], explicit):
         name = f"{layer.name}.{part.letter}" if part.letter else layer.name
-        split = dataclasses.replace(
-            layer, name=name, rows=part.rows, heads=part.heads, interleaved=part.interleaved
-        )
+        split = dataclasses.replace(layer, name=name, rows=part.rows, heads=part.heads, interleaved=part.interleaved)
         parts.append(whole[0]._replace(layer=split))
     return parts
 

@@ -164,7 +164,9 @@ class Recorder:
     def __enter__(self) -> Recorder:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is not None and self._sharded:
             self._keep_final = False  # gathering the state needs all processes, and this one has failed
             self._next_snapshot = self._step + 1
@@ -200,7 +202,7 @@ class Recorder:
         else:
             self._sink = _Summing()
         if self._sharded:
-            start = [self._step, self._gap]
+            start: list[Any] = [self._step, self._gap]
             dist.broadcast_object_list(start, 0, group=self._group)
             self._step, self._gap = start
         self._build()
@@ -290,7 +292,10 @@ class Recorder:
         parameters = dict(self._model.named_parameters(remove_duplicate=False))
         clean = {clean_name(name): parameter for name, parameter in parameters.items()}
         for each in self._found if self._snapshots == "all" else self._found[:1]:
-            for name, tensor in ((each.layer.parameter, each.weight), (each.layer.bias, clean.get(each.layer.bias or ""))):
+            for name, tensor in (
+                (each.layer.parameter, each.weight),
+                (each.layer.bias, clean.get(each.layer.bias or "")),
+            ):
                 if name and tensor is not None:
                     kept[name] = _whole(tensor)
         if isinstance(self._sink, RunWriter):
@@ -347,8 +352,8 @@ def _after(step: int, every: int) -> int:
     return every * max(step // every + 1, round(1.5 * step / every))
 
 
-def _whole(tensor: Tensor) -> Tensor:
-    return tensor.full_tensor() if is_sharded(tensor) else tensor.detach()  # type: ignore[operator]
+def _whole(tensor: Any) -> Tensor:
+    return tensor.full_tensor() if is_sharded(tensor) else tensor.detach()
 
 
 def _to_host(tensors: Mapping[str, Tensor]) -> Callable[[], Mapping[str, Tensor]]:

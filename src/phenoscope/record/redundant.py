@@ -35,7 +35,9 @@ class Filters(Mapping[str, np.ndarray]):
         self._indices = {name: _sorted(name, values) for name, values in indices.items()}
         if layers is None and isinstance(indices, Filters):
             layers = indices.layers
-        self.layers = {name: layers[name] for name in self._indices if name in layers} if layers else {}
+        self.layers: dict[str, Layer] = (
+            {name: layers[name] for name in self._indices if name in layers} if layers else {}
+        )
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self._indices[name]

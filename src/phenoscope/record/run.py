@@ -97,7 +97,9 @@ class Run(Mapping[str, xr.Dataset]):
         """For every row by filter, its place among the records."""
         kept = [np.flatnonzero(block["kept"]) for block in self._blocks]
         starts = np.cumsum([self._records, *(len(block["step"]) for block in self._blocks)])
-        return np.concatenate([self._arrays["rows"][: self._rows], *(k + s for k, s in zip(kept, starts, strict=False))])
+        return np.concatenate(
+            [self._arrays["rows"][: self._rows], *(k + s for k, s in zip(kept, starts, strict=False))]
+        )
 
     def __getitem__(self, name: str) -> xr.Dataset:
         if name not in self.layers:
@@ -113,14 +115,19 @@ class Run(Mapping[str, xr.Dataset]):
             "distance": distance,
             "distance_per_weight": distance / (channels * entries),
             "changed": changed / (channels * entries),
-            "idle": 1 - moved / channels,
+            "idle": (channels - moved) / channels,
         }
         return xr.Dataset(
             {key: (("step", "filter"), value) for key, value in values.items()}
             | {"gap": ("step", self._gap[rows]), "weight": ("step", np.diff(rows, prepend=-1))},
             coords={"step": self.steps[rows], "filter": np.arange(len(layer))},
-            attrs={"kind": layer.kind, "shape": layer.shape, "threshold": self.thresholds[name], "every": self.metadata.get("every")},
-        )  # fmt: skip
+            attrs={
+                "kind": layer.kind,
+                "shape": layer.shape,
+                "threshold": self.thresholds[name],
+                "every": self.metadata.get("every"),
+            },
+        )
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.layers)
@@ -137,7 +144,7 @@ class Run(Mapping[str, xr.Dataset]):
             "distance": distance,
             "distance_per_weight": distance / (channels * entries),
             "changed": changed / (channels * entries),
-            "idle": 1 - moved / channels,
+            "idle": (channels - moved) / channels,
         }
         return xr.Dataset(
             {key: (("step", "layer"), value) for key, value in values.items()} | {"gap": ("step", self._gap)},
@@ -150,7 +157,7 @@ class Run(Mapping[str, xr.Dataset]):
         values = self._along("scalars", self._records)
         return xr.Dataset(
             {name: ("step", values[:, i]) for i, name in enumerate(self._names)}, coords={"step": self.steps}
-        )  # fmt: skip
+        )
 
     def average(self, name: str) -> xr.Dataset:
         """Time-means of the four measures of every filter, gaps and missing values left out: dimension (filter,)."""
@@ -161,7 +168,9 @@ class Run(Mapping[str, xr.Dataset]):
     @property
     def snapshots(self) -> list[int]:
         """The steps at which weights were kept."""
-        return sorted(int(file.stem.removeprefix("step-")) for file in (self.path / "snapshots").glob("step-*.safetensors"))
+        return sorted(
+            int(file.stem.removeprefix("step-")) for file in (self.path / "snapshots").glob("step-*.safetensors")
+        )
 
     def snapshot(self, step: int) -> dict[str, Tensor]:
         """The weights kept at a step, by parameter name."""

@@ -1,4 +1,4 @@
-"""Layers whose weights are spread over processes (FSDP2, tensor parallelism): each measures its shard, sums meet at rank 0.
+"""Weights spread over processes (FSDP2, tensor parallelism): each measures its shard, the sums meet at rank 0.
 
 Squared distances and counts of moved entries are sums over entries, so they add up wherever the cut runs. Counts of
 moved channels add up unless a cut runs through a channel of a filter (a head whose rows lie on two processes): for
@@ -52,7 +52,8 @@ class ShardedMeter:
         split: list[tuple[Watched, int]] = []
         places: list[np.ndarray] = []
         for each, threshold, start in zip(found, thresholds, starts, strict=False):
-            local = each.weight.to_local() if is_sharded(each.weight) else each.weight  # type: ignore[operator]
+            weight: Any = each.weight
+            local = weight.to_local() if is_sharded(weight) else weight
             for piece in _pieces(each.layer, each.weight):
                 weight = piece.weight(local.detach())
                 if piece.straddles:

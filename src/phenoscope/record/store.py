@@ -13,8 +13,6 @@ the arrays hold beyond the marker, and a journal's unfinished last block, does n
 
 from __future__ import annotations
 
-from __future__ import annotations
-
 import io
 import json
 import os

@@ -44,16 +44,20 @@ def _by_pattern(found: list[Found], patterns: Mapping[str, float], optimizer: Op
             chosen.append(_rate_of(each, rates))
     unused = [p for p in patterns if p not in used]
     if unused:
-        raise InputError(f"threshold= names {unused[0]!r}, which matches no layer; layers are "
-                         f"{', '.join(each.layer.name for each in found[:5])} ...")  # fmt: skip
+        raise InputError(
+            f"threshold= names {unused[0]!r}, which matches no layer; layers are "
+            f"{', '.join(each.layer.name for each in found[:5])} ..."
+        )
     return chosen
 
 
 def _initial_rates(optimizer: Optimizer | None) -> dict[int | None, float]:
     """Parameter -> the initial learning rate of its group; `None` -> that of parameters in no group."""
     if optimizer is None:
-        raise InputError("tau defaults to the initial learning rate, but there is no optimizer: pass threshold= "
-                         "(a number in units of the weights, or {layer pattern: number})")  # fmt: skip
+        raise InputError(
+            "tau defaults to the initial learning rate, but there is no optimizer: pass threshold= "
+            "(a number in units of the weights, or {layer pattern: number})"
+        )
     rates: dict[int | None, float] = {}
     for group in optimizer.param_groups:
         rate = group.get("initial_lr", group.get("lr"))
@@ -66,6 +70,8 @@ def _initial_rates(optimizer: Optimizer | None) -> dict[int | None, float]:
 def _rate_of(each: Found, rates: dict[Any, float]) -> float:
     rate = rates.get(id(each.weight), rates.get(None, 0.0))
     if not rate > 0:
-        raise InputError(f"no threshold for layer {each.layer.name!r}: its initial learning rate is {rate:g} or unknown; "
-                         "pass threshold= (a number in units of the weights, or {layer pattern: number})")  # fmt: skip
+        raise InputError(
+            f"no threshold for layer {each.layer.name!r}: its initial learning rate is {rate:g} or unknown; "
+            "pass threshold= (a number in units of the weights, or {layer pattern: number})"
+        )
     return rate

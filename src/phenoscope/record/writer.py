@@ -102,8 +102,10 @@ class RunWriter:
         self.last_step = 0
         self.resumed = False
         if store.is_run(self.path) and not (overwrite or resume):
-            raise InputError(f"{self.path} already holds a run: pass resume=True to go on with it, overwrite=True to replace it, "
-                             "or choose another folder")  # fmt: skip
+            raise InputError(
+                f"{self.path} already holds a run: pass resume=True to go on with it, overwrite=True to replace it, "
+                "or choose another folder"
+            )
         self._metadata = dict(metadata)
         self.path.mkdir(parents=True, exist_ok=True)
         if resume and store.is_run(self.path):
@@ -118,8 +120,10 @@ class RunWriter:
         self._thread = threading.Thread(target=self._work, name="phenoscope-writer", daemon=True)
         self._thread.start()
 
-    def add(self, step: int, moved: Moved | Callable[[], Moved] | None, scalars: dict[str, Any] | None = None) -> Record:
-        """Queue a record; `None` instead of numbers marks a gap. Scalars may be added to what is returned for a moment."""
+    def add(
+        self, step: int, moved: Moved | Callable[[], Moved] | None, scalars: dict[str, Any] | None = None
+    ) -> Record:
+        """Queue a record; `None` instead of numbers marks a gap. To what is returned, scalars may be added for a moment."""
         numbers = moved if moved is None or callable(moved) else (lambda: moved)
         record = Record(step, numbers, scalars or {}, self._filters(), len(self._layers))
         self._put(record)
@@ -197,8 +201,10 @@ class RunWriter:
 
     def _fail(self, error: Exception) -> None:
         self.failed = f"{type(error).__name__}: {error}"
-        report(f"recording to {self.path} has stopped, training goes on and what was recorded before stays readable "
-               f"({self.failed})")  # fmt: skip
+        report(
+            f"recording to {self.path} has stopped, training goes on and what was recorded before stays readable "
+            f"({self.failed})"
+        )
 
     def _let_go(self, items: list[Record | Callable[[], None]]) -> None:
         """After a failure: only wait for the numbers, which other processes and the device's buffers depend on."""
@@ -229,14 +235,18 @@ class RunWriter:
         self._check_finite(record, means)
         entries = np.repeat([layer.entries[1] for layer in layers], sizes)
         with np.errstate(over="ignore"):
-            return _Row(record, False, means, numbers.distance.astype(np.float32), pack(numbers.changed, numbers.moved, entries))
+            return _Row(
+                record, False, means, numbers.distance.astype(np.float32), pack(numbers.changed, numbers.moved, entries)
+            )
 
     def _check_finite(self, record: Record, means: np.ndarray) -> None:
         bad = np.flatnonzero(~np.isfinite(means[:, 0]))
         if len(bad) and not self._not_finite:
             self._not_finite = True
             names = ", ".join(self._layers[i][0].name for i in bad[:3]) + (" and others" if len(bad) > 3 else "")
-            report(f"NaN or infinite weights in {names} at step {record.step}; recording goes on, and this is said once")
+            report(
+                f"NaN or infinite weights in {names} at step {record.step}; recording goes on, and this is said once"
+            )
 
     def _flush(self) -> None:
         """Put the pending rows into the journal, and from there into the arrays when there are enough."""
@@ -262,11 +272,15 @@ class RunWriter:
             "step": np.array([row.record.step for row in rows], np.int64),
             "gap": np.array([row.gap for row in rows], bool),
             "layers": np.stack([row.means for row in rows]),
-            "scalars": np.array([[each.get(n, np.nan) for n in self._names] for each in scalars]).reshape(len(rows), -1),
+            "scalars": np.array([[each.get(n, np.nan) for n in self._names] for each in scalars]).reshape(
+                len(rows), -1
+            ),
             "names": np.array(self._names, dtype=str),
             "kept": np.array(kept),
             "distance": np.stack([row.distance for row in some]) if some else np.empty((0, filters), np.float32),
-            "counts": np.stack([row.counts for row in some]).astype(self._counts) if some else np.empty((0, filters), self._counts),
+            "counts": np.stack([row.counts for row in some]).astype(self._counts)
+            if some
+            else np.empty((0, filters), self._counts),
         }
 
     def _keep(self, filters: int) -> bool:
@@ -279,8 +293,10 @@ class RunWriter:
         if keep and self._max_bytes - self._kept * size < self._max_bytes / (2 * self._stride):
             self._stride *= 2
             if self._stride == 2:
-                report(f"half of max_bytes={self._max_bytes:.3g} is used: values by filter are kept ever more rarely "
-                       "from here on; layer means still at every record")  # fmt: skip
+                report(
+                    f"half of max_bytes={self._max_bytes:.3g} is used: values by filter are kept ever more rarely "
+                    "from here on; layer means still at every record"
+                )
         return keep
 
     def _commit(self) -> None:
@@ -310,12 +326,17 @@ class RunWriter:
     def _resume(self, step: int | None) -> None:
         """Take up the run that is there: check its layers, drop records after `step`, load what its journal holds."""
         facts, state = store.read_json(self.path / "run.json"), store.read_json(self.path / "state.json")
-        there = [(str(layer.get("name")), tuple(layer.get("shape", ())), layer.get("threshold")) for layer in facts.get("layers", [])]
+        there = [
+            (str(layer.get("name")), tuple(layer.get("shape", ())), layer.get("threshold"))
+            for layer in facts.get("layers", [])
+        ]
         here = [(layer.name, layer.shape, threshold) for layer, threshold in self._layers]
         if there != here:
             odd = next((a for a, b in itertools.zip_longest(there, here) if a != b), None) or here[len(there)]
-            raise InputError(f"{self.path} was recorded from another model or with another threshold (layer {odd[0]!r}): "
-                             "choose another folder, or overwrite=True")  # fmt: skip
+            raise InputError(
+                f"{self.path} was recorded from another model or with another threshold (layer {odd[0]!r}): "
+                "choose another folder, or overwrite=True"
+            )
         self._metadata = {key: facts[key] for key in facts if key not in ("layers", "format")}
         self._arrays = store.Arrays(self.path, mode="r+")
         self._counts = self._arrays["counts"].dtype

@@ -105,7 +105,7 @@ def fit(
     return Fit(model, history)
 
 
-def accuracy(model: nn.Module, data: Data, *, batch_size: int = 512) -> float:
+def accuracy(model: nn.Module, data: Data, *, batch_size: int = 128) -> float:
     """The share of examples whose highest score is that of their label, from 0 to 1.
 
     The network works in evaluation mode, without gradients, and is left in the mode in which it was.

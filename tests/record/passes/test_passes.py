@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.record.reference import convolution_filters, head_filters, reference, transposed_filters
 from torch import nn
 
 from phenoscope.record.evolution import compare
@@ -14,10 +15,14 @@ from phenoscope.record.passes.layout import layout
 from phenoscope.record.passes.meter import Meter
 from phenoscope.record.passes.plain import PlainPass
 from phenoscope.record.passes.watched import Watched
-from tests.record.reference import convolution_filters, head_filters, reference, transposed_filters
 
-DEVICES = ["cpu", pytest.param("cuda", marks=[pytest.mark.cuda, pytest.mark.skipif(
-    not torch.cuda.is_available(), reason="no CUDA device here")])]  # fmt: skip
+DEVICES = [
+    "cpu",
+    pytest.param(
+        "cuda",
+        marks=[pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")],
+    ),
+]
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 
 # layer -> its filters as lists of channels of entries, by the definition of the layer
@@ -31,18 +36,29 @@ LAYERS = {
     "depthwise": (lambda: nn.Conv2d(6, 6, 3, groups=6), lambda w: {"": convolution_filters(w.shape)}),
     "transposed": (lambda: nn.ConvTranspose2d(6, 4, 3), lambda w: {"": transposed_filters(w.shape, 1)}),
     "transposed of 1": (lambda: nn.ConvTranspose1d(6, 4, 1), lambda w: {"": transposed_filters(w.shape, 1)}),
-    "transposed, grouped": (lambda: nn.ConvTranspose2d(6, 8, 2, groups=2), lambda w: {"": transposed_filters(w.shape, 2)}),
-    "transposed, depthwise": (lambda: nn.ConvTranspose1d(5, 5, 4, groups=5), lambda w: {"": transposed_filters(w.shape, 5)}),
+    "transposed, grouped": (
+        lambda: nn.ConvTranspose2d(6, 8, 2, groups=2),
+        lambda w: {"": transposed_filters(w.shape, 2)},
+    ),
+    "transposed, depthwise": (
+        lambda: nn.ConvTranspose1d(5, 5, 4, groups=5),
+        lambda w: {"": transposed_filters(w.shape, 5)},
+    ),
     "channels last": (
-        lambda: nn.Conv2d(6, 5, 3).to(memory_format=torch.channels_last), lambda w: {"": convolution_filters(w.shape)}),
+        lambda: nn.Conv2d(6, 5, 3).to(memory_format=torch.channels_last),
+        lambda w: {"": convolution_filters(w.shape)},
+    ),
     "channels last 3d": (
-        lambda: nn.Conv3d(4, 3, 2).to(memory_format=torch.channels_last_3d), lambda w: {"": convolution_filters(w.shape)}),
+        lambda: nn.Conv3d(4, 3, 2).to(memory_format=torch.channels_last_3d),
+        lambda w: {"": convolution_filters(w.shape)},
+    ),
     "linear": (lambda: nn.Linear(300, 4), lambda w: {"": convolution_filters(w.shape)}),
     "linear of one unit": (lambda: nn.Linear(1, 1), lambda w: {"": convolution_filters(w.shape)}),
     "attention": (
         lambda: nn.MultiheadAttention(8, 2),
-        lambda w: {part: head_filters(w.shape, i * 8, i * 8 + 8, 2) for i, part in enumerate("qkv")}),
-}  # fmt: skip
+        lambda w: {part: head_filters(w.shape, i * 8, i * 8 + 8, 2) for i, part in enumerate("qkv")},
+    ),
+}
 
 
 def watch(module, tau):
@@ -137,9 +153,14 @@ def test_nan_counts_as_moved_and_spoils_only_its_own_filter(device):
 
 @settings(max_examples=60, deadline=None)
 @given(
-    out=st.integers(1, 9), channels=st.integers(1, 70), kernel=st.lists(st.integers(1, 4), max_size=3),
-    last=st.booleans(), tau=st.sampled_from([0.0, 0.01, 10.0]), seed=st.integers(0, 99), threads=st.integers(1, 3),
-)  # fmt: skip
+    out=st.integers(1, 9),
+    channels=st.integers(1, 70),
+    kernel=st.lists(st.integers(1, 4), max_size=3),
+    last=st.booleans(),
+    tau=st.sampled_from([0.0, 0.01, 10.0]),
+    seed=st.integers(0, 99),
+    threads=st.integers(1, 3),
+)
 def test_the_compiled_pass_agrees_with_the_definition_for_any_shape(out, channels, kernel, last, tau, seed, threads):
     weight = torch.randn(out, channels, *kernel, generator=torch.Generator().manual_seed(seed))
     if last and len(kernel) == 2:

@@ -17,7 +17,7 @@ from phenoscope.record.passes.plain import PlainPass
 from phenoscope.record.passes.watched import round_down
 from tests.record.passes.test_passes import LAYERS, watch, wiggle
 
-elements = {torch.float32: tl.float32, torch.float64: tl.float64, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
+elements = {getattr(torch, name): getattr(tl, name) for name in ("float32", "float64", "float16", "bfloat16")}
 for dtype, element in elements.items():
     for kind, (make, _) in LAYERS.items():
         torch.manual_seed(0)

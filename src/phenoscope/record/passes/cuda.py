@@ -33,20 +33,25 @@ class CudaPass:
             self._filters = sum(len(layer) for layer in layers)
             layouts: list[Layout] = [layer.layout for layer in layers]  # type: ignore[misc]
             self._addresses = [w.data_ptr() for w in self._weights]
-            self._rows = np.stack([_row(at, copy, layer, layout) for at, copy, layer, layout in
-                                   zip(self._addresses, self._copies, layers, layouts, strict=True)])  # fmt: skip
+            self._rows = np.stack(
+                [
+                    _row(at, copy, layer, layout)
+                    for at, copy, layer, layout in zip(self._addresses, self._copies, layers, layouts, strict=True)
+                ]
+            )
             programs = np.concatenate([_programs(i, row) for i, row in enumerate(self._rows)])
             self._count = len(programs)
             self._programs = torch.from_numpy(programs).to(self._device)
-            self._thresholds = torch.tensor([round_down(layer.threshold, self._dtype) for layer in layers],
-                                            dtype=torch.float64, device=self._device)  # fmt: skip
+            self._thresholds = torch.tensor(
+                [round_down(layer.threshold, self._dtype) for layer in layers], dtype=torch.float64, device=self._device
+            )
             self._table = torch.from_numpy(self._rows).to(self._device)
             self._side = torch.cuda.Stream()
             self._free: deque[_Slot] = deque()
             self.measure()()  # compile now, not in the training loop
 
     def measure(self) -> Callable[[], Moved]:
-        """What moved since the last call: queued on the current stream; the result is waited for where it is asked for."""
+        """What moved since the last call: queued on the current stream; whoever asks for the result waits for it."""
         with torch.cuda.device(self._device):
             self._follow()
             slot = self._free.popleft() if self._free else _Slot(self._filters, self._device)
@@ -64,13 +69,27 @@ class CudaPass:
         import triton.language as tl
 
         k = self._kernels
-        element = {torch.float32: tl.float32, torch.float64: tl.float64, torch.bfloat16: tl.bfloat16,
-                   torch.float16: tl.float16}[self._dtype]  # fmt: skip
+        element = {
+            torch.float32: tl.float32,
+            torch.float64: tl.float64,
+            torch.bfloat16: tl.bfloat16,
+            torch.float16: tl.float16,
+        }[self._dtype]
         wide = tl.float64 if self._dtype == torch.float64 else tl.float32
         k.measure[(self._count,)](
-            self._programs, self._table, self._thresholds, slot.distance, slot.changed, slot.moved,
-            element=element, wide=wide, fields=k.FIELDS, tile=k.TILE, band=k.BAND, num_warps=4,
-        )  # fmt: skip
+            self._programs,
+            self._table,
+            self._thresholds,
+            slot.distance,
+            slot.changed,
+            slot.moved,
+            element=element,
+            wide=wide,
+            fields=k.FIELDS,
+            tile=k.TILE,
+            band=k.BAND,
+            num_warps=4,
+        )
 
     def _follow(self) -> None:
         """Find the weights again if other memory was put behind them; the new table goes over without waiting."""
@@ -116,12 +135,33 @@ def _row(address: int, copy: Tensor, layer: Watched, at: Layout) -> np.ndarray:
     from . import triton_kernels as k
 
     if at.order == "channels":
-        form = k.NARROW if at.channels <= k.NARROW_CHANNELS else k.MEDIUM if at.channels <= k.MEDIUM_CHANNELS else k.WIDE_ROWS
+        form = (
+            k.NARROW
+            if at.channels <= k.NARROW_CHANNELS
+            else k.MEDIUM
+            if at.channels <= k.MEDIUM_CHANNELS
+            else k.WIDE_ROWS
+        )
     else:
         form = k.ENTRIES if at.order == "entries" else k.FILTERS
     size = copy.element_size()
-    return np.array([address + at.offset * size, copy.data_ptr() + at.offset * size, at.filters, at.groups * at.filters,
-                     at.channels, at.entries, at.sg, at.sf, at.sc, at.sk, layer.start, form], np.int64)  # fmt: skip
+    return np.array(
+        [
+            address + at.offset * size,
+            copy.data_ptr() + at.offset * size,
+            at.filters,
+            at.groups * at.filters,
+            at.channels,
+            at.entries,
+            at.sg,
+            at.sf,
+            at.sc,
+            at.sk,
+            layer.start,
+            form,
+        ],
+        np.int64,
+    )
 
 
 def _programs(index: int, row: np.ndarray) -> np.ndarray:

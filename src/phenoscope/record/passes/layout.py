@@ -45,7 +45,7 @@ def layout(layer: Layer, weight: Tensor) -> Layout | None:
         return None
     if entries == 1 and order == "entries":
         order = "channels"
-    offset = view.storage_offset() - weight.storage_offset()
+    offset = int(view.storage_offset()) - int(weight.storage_offset())
     return Layout(order, offset, groups, filters, channels, entries, sg, sf, sc, sk)
 
 

@@ -36,7 +36,9 @@ class Meter:
             kinds.setdefault(_kind(layer), []).append(layer)
         self._passes: list[tuple[Pass, np.ndarray | None]] = []
         for (kind, _, _), members in kinds.items():
-            places = None if len(kinds) == 1 else np.concatenate([np.arange(m.start, m.start + len(m)) for m in members])
+            places = (
+                None if len(kinds) == 1 else np.concatenate([np.arange(m.start, m.start + len(m)) for m in members])
+            )
             self._passes.append((_make(kind, _renumbered(members)), places))
 
     def measure(self) -> Callable[[], Moved]:
@@ -81,5 +83,3 @@ def _make(kind: str, layers: list[Watched]) -> Pass:
 def _renumbered(layers: list[Watched]) -> list[Watched]:
     starts = np.cumsum([0, *(len(layer) for layer in layers)])
     return [dataclasses.replace(layer, start=int(start)) for layer, start in zip(layers, starts, strict=False)]
-
-

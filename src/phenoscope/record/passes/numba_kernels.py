@@ -7,7 +7,7 @@ are written for LLVM to vectorise; the one liberty it gets is to reorder the flo
 """
 
 # numba infers the types of compiled functions
-# mypy: disable-error-code="no-untyped-def"
+# mypy: disable-error-code="no-untyped-def, call-arg, call-overload"
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from numba.extending import intrinsic
 
 
 def _jit(function: Callable[..., Any]) -> Any:
-    options = {"nogil": True, "fastmath": {"reassoc", "contract"}}
+    options: dict[str, Any] = {"nogil": True, "fastmath": {"reassoc", "contract"}}
     try:
         return numba.njit(cache=True, **options)(function)
     except RuntimeError:  # nowhere to keep compiled code: every process compiles
@@ -84,7 +84,11 @@ def kernels(dtype: torch.dtype) -> Kernels:
             total, count = 0.0, np.int64(0)
             runs, length = (1, size) if contiguous else (c_count, k_count)
             for r in range(runs):
-                a, b, m = w[at + r * sc : at + r * sc + length], p[at + r * sc : at + r * sc + length], flags[r * length :]
+                a, b, m = (
+                    w[at + r * sc : at + r * sc + length],
+                    p[at + r * sc : at + r * sc + length],
+                    flags[r * length :],
+                )
                 for j in range(length):
                     d = load(a[j]) - load(b[j])
                     b[j] = a[j]

@@ -28,8 +28,27 @@ def _step(w, p, at, keep, tau, wide: tl.constexpr):
 
 
 @triton.jit
-def _rows(w, p, tau, first, n, total, channels, entries, sg, sf, sc, sk, out, distance, changed, moved,
-          wide: tl.constexpr, tile: tl.constexpr, width: tl.constexpr):  # fmt: skip
+def _rows(
+    w,
+    p,
+    tau,
+    first,
+    n,
+    total,
+    channels,
+    entries,
+    sg,
+    sf,
+    sc,
+    sk,
+    out,
+    distance,
+    changed,
+    moved,
+    wide: tl.constexpr,
+    tile: tl.constexpr,
+    width: tl.constexpr,
+):
     """Channels run fastest: a tile of whole rows of channels, of one entry after the other."""
     filters = first + tl.arange(0, tile // width)
     real = filters < total
@@ -41,7 +60,7 @@ def _rows(w, p, tau, first, n, total, channels, entries, sg, sf, sc, sk, out, di
         column = c + tl.arange(0, width)
         keep = real[:, None] & (column < channels)[None, :]
         some = tl.zeros([tile // width, width], tl.int32)
-        for k in range(0, entries):
+        for k in range(entries):
             at = row[:, None] + column[None, :] * sc + k * sk
             difference, far = _step(w, p, at, keep, tau, wide)
             square += difference * difference
@@ -54,8 +73,25 @@ def _rows(w, p, tau, first, n, total, channels, entries, sg, sf, sc, sk, out, di
 
 
 @triton.jit
-def _entries(w, p, tau, f, n, channels, entries, sg, sf, sc, sk, out, distance, changed, moved,
-             wide: tl.constexpr, tile: tl.constexpr):  # fmt: skip
+def _entries(
+    w,
+    p,
+    tau,
+    f,
+    n,
+    channels,
+    entries,
+    sg,
+    sf,
+    sc,
+    sk,
+    out,
+    distance,
+    changed,
+    moved,
+    wide: tl.constexpr,
+    tile: tl.constexpr,
+):
     """Entries run fastest: one filter, tiles of channels by 16 entries."""
     base = (f // n) * sg + (f % n) * sf
     square = tl.zeros([tile // 16, 16], tl.float64)
@@ -79,8 +115,26 @@ def _entries(w, p, tau, f, n, channels, entries, sg, sf, sc, sk, out, distance, 
 
 
 @triton.jit
-def _filters(w, p, tau, first, n, total, channels, entries, sg, sf, sc, sk, out, distance, changed, moved,
-             wide: tl.constexpr, band: tl.constexpr):  # fmt: skip
+def _filters(
+    w,
+    p,
+    tau,
+    first,
+    n,
+    total,
+    channels,
+    entries,
+    sg,
+    sf,
+    sc,
+    sk,
+    out,
+    distance,
+    changed,
+    moved,
+    wide: tl.constexpr,
+    band: tl.constexpr,
+):
     """Filters run fastest: a band of filters, channel after channel."""
     filters = first + tl.arange(0, band)
     real = filters < total
@@ -88,9 +142,9 @@ def _filters(w, p, tau, first, n, total, channels, entries, sg, sf, sc, sk, out,
     square = tl.zeros([band], tl.float64)
     count = tl.zeros([band], tl.int32)
     channel_count = tl.zeros([band], tl.int32)
-    for c in range(0, channels):
+    for c in range(channels):
         some = tl.zeros([band], tl.int32)
-        for k in range(0, entries):
+        for k in range(entries):
             difference, far = _step(w, p, base + c * sc + k * sk, real, tau, wide)
             square += difference * difference
             count += far.to(tl.int32)
@@ -102,8 +156,19 @@ def _filters(w, p, tau, first, n, total, channels, entries, sg, sf, sc, sk, out,
 
 
 @triton.jit
-def measure(programs, table, thresholds, distance, changed, moved,
-            element: tl.constexpr, wide: tl.constexpr, fields: tl.constexpr, tile: tl.constexpr, band: tl.constexpr):  # fmt: skip
+def measure(
+    programs,
+    table,
+    thresholds,
+    distance,
+    changed,
+    moved,
+    element: tl.constexpr,
+    wide: tl.constexpr,
+    fields: tl.constexpr,
+    tile: tl.constexpr,
+    band: tl.constexpr,
+):
     """One program of the launch: look up the layer and the filters, and measure them."""
     layer = tl.load(programs + 2 * tl.program_id(0))
     first = tl.load(programs + 2 * tl.program_id(0) + 1)
@@ -116,12 +181,56 @@ def measure(programs, table, thresholds, distance, changed, moved,
     out, form = tl.load(row + 10), tl.load(row + 11)
     tau = tl.load(thresholds + layer).to(wide)
     if form == 0:
-        _rows(w, p, tau, first, n, total, channels, entries, sg, sf, sc, sk, out, distance, changed, moved, wide, tile, 64)
+        _rows(
+            w, p, tau, first, n, total, channels, entries, sg, sf, sc, sk, out, distance, changed, moved, wide, tile, 64
+        )
     elif form == 1:
-        _rows(w, p, tau, first, n, total, channels, entries, sg, sf, sc, sk, out, distance, changed, moved, wide, tile, 256)
+        _rows(
+            w,
+            p,
+            tau,
+            first,
+            n,
+            total,
+            channels,
+            entries,
+            sg,
+            sf,
+            sc,
+            sk,
+            out,
+            distance,
+            changed,
+            moved,
+            wide,
+            tile,
+            256,
+        )
     elif form == 2:
-        _rows(w, p, tau, first, n, total, channels, entries, sg, sf, sc, sk, out, distance, changed, moved, wide, tile, 1024)
+        _rows(
+            w,
+            p,
+            tau,
+            first,
+            n,
+            total,
+            channels,
+            entries,
+            sg,
+            sf,
+            sc,
+            sk,
+            out,
+            distance,
+            changed,
+            moved,
+            wide,
+            tile,
+            1024,
+        )
     elif form == 3:
         _entries(w, p, tau, first, n, channels, entries, sg, sf, sc, sk, out, distance, changed, moved, wide, tile)
     else:
-        _filters(w, p, tau, first, n, total, channels, entries, sg, sf, sc, sk, out, distance, changed, moved, wide, band)
+        _filters(
+            w, p, tau, first, n, total, channels, entries, sg, sf, sc, sk, out, distance, changed, moved, wide, band
+        )
