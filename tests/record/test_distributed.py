@@ -12,6 +12,7 @@ import torch.multiprocessing as mp
 from torch import nn
 
 from phenoscope import Recorder, open_run
+from phenoscope.core.errors import InputError
 
 # rows that do not divide by two, heads that straddle, transposed and grouped transposed convolutions
 
@@ -74,6 +75,44 @@ def _process(rank, port, path, how):
     dist.destroy_process_group()
 
 
+def train(model, path):
+    """A real training; both processes see the same batches, so that averaging gradients changes nothing."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    g = torch.Generator().manual_seed(5)
+    with Recorder(model, path, optimizer=optimizer, every=2, threshold=1e-3):
+        for _ in range(6):
+            optimizer.zero_grad()
+            model(torch.randn(4, 3, 6, 6, generator=g)).square().mean().backward()
+            optimizer.step()
+
+
+def small():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.Flatten(), nn.Linear(80, 3))
+
+
+def _trains(rank, port, path, how):
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    dist.init_process_group("gloo", rank=rank, world_size=2)
+    torch.set_num_threads(1)
+    model = small()
+    if how == "ddp":
+        model = nn.parallel.DistributedDataParallel(model)
+    else:
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard
+
+        mesh = init_device_mesh("cpu", (2,))
+        fully_shard(model[0], mesh=mesh)
+        fully_shard(model, mesh=mesh)
+    train(model, path)
+    if how == "fsdp2":
+        with pytest.raises(InputError, match="already holds a run"):  # on both processes: none waits for the other
+            train(model, path)
+        (path.parent / f"refused {rank}").touch()
+    dist.destroy_process_group()
+
+
 def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -94,3 +133,14 @@ def test_two_processes_write_the_numbers_of_one(tmp_path, how):
     assert two.scalars.loss.values.tolist() == [0, 1, 2] and two.snapshots == one.snapshots
     for states in ((one.final(), two.final()), (one.snapshot(3), two.snapshot(3))):
         assert states[0].keys() == states[1].keys() and all(torch.equal(states[0][k], states[1][k]) for k in states[0])
+
+
+@pytest.mark.parametrize("how", ["ddp", "fsdp2"])
+def test_real_training_on_two_processes_writes_what_one_process_writes(tmp_path, how):
+    train(small(), tmp_path / "one")
+    mp.start_processes(_trains, (free_port(), tmp_path / "two", how), nprocs=2, start_method="spawn")
+    one, two = open_run(tmp_path / "one"), open_run(tmp_path / "two")
+    assert two.steps.tolist() == one.steps.tolist() == [2, 4, 6] and two.layers["0"].trainable
+    for name in one:  # 1e-4: gradients are summed in another order, and differences of weights magnify that
+        np.testing.assert_allclose(two[name].distance, one[name].distance, rtol=1e-4)
+    assert len(list(tmp_path.glob("refused *"))) == (2 if how == "fsdp2" else 0)

@@ -55,8 +55,8 @@ def demo(
     width = 1.0 if full_width else 0.25
     console.print(
         f"{len(digits.train[1])} real digits to learn from, {len(held_out[1])} held out, 32x32 pixels; "
-        f"Adam at {RATE:g}, batches of {BATCH}, a record every {EVERY} updates; {'full' if full_width else 'a quarter of the'} width, "
-        f"seed {seed}",
+        f"Adam at {RATE:g}, batches of {BATCH}, a record every {EVERY} updates; "
+        f"{'full' if full_width else 'a quarter of the'} width, seed {seed}",
         highlight=False,
     )
     runs: dict[str, Run] = {}

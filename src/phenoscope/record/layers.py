@@ -100,7 +100,7 @@ class Layer:
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Layer:
         known = {field.name for field in dataclasses.fields(cls)}
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items() if k in known}
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items() if k in known}
         return cls(**values)
 
 

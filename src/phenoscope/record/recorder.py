@@ -100,7 +100,7 @@ class Recorder:
         if snapshots not in ("first", "all"):
             raise InputError(f"snapshots must be 'first' or 'all', not {snapshots!r}")
         self.path = Path(path)
-        self._model, self._optimizer = unwrap(model), optimizer
+        self._model, self._optimizer = unwrap(model), _innermost(optimizer)
         self._every, self._threshold, self._snapshots, self._keep_final = every, threshold, snapshots, final
         self._find = lambda: find_layers(self._model, heads=heads, embeddings=embeddings)
         self._found, self._pending = self._find()
@@ -121,9 +121,9 @@ class Recorder:
             self._open(max_bytes=max_bytes, resume=resume, overwrite=overwrite, step=step)
         self._next_snapshot = self._step if not self._gap else _after(self._step, every)
         self._guarded(self._keep_snapshot)
-        if optimizer is not None and self._sink is not None:
-            self._hooks.append(optimizer.register_step_pre_hook(lambda *_: self._guarded(self._discover)))
-            self._hooks.append(optimizer.register_step_post_hook(lambda *_: self._guarded(self._count)))
+        if self._optimizer is not None and self._sink is not None:
+            self._hooks.append(self._optimizer.register_step_pre_hook(lambda *_: self._guarded(self._discover)))
+            self._hooks.append(self._optimizer.register_step_post_hook(lambda *_: self._guarded(self._count)))
         atexit.register(self._at_exit)
 
     # ---- what the user calls
@@ -179,8 +179,9 @@ class Recorder:
         self._taus = {each.layer.name: tau for each, tau in zip(self._found, taus, strict=True)}
         if self._sharded:
             self._group = process_group()
-        if self._rank == 0:
-            try:
+        refused: InputError | None = None
+        try:
+            if self._rank == 0:
                 writer = RunWriter(
                     self.path,
                     [(each.layer, self._taus[each.layer.name]) for each in self._found],
@@ -190,21 +191,22 @@ class Recorder:
                     overwrite=overwrite,
                     step=step,
                 )
-            except OSError as error:
-                report(f"nothing is recorded: {self.path} cannot be written ({error}); training goes on")
-                if not self._sharded:
-                    return
-                self._sink = _Summing()
-            else:
                 self._sink = writer
-                self._gap = writer.last_step > 0 or writer.resumed
+                self._gap = writer.resumed
                 self._step = writer.last_step
-        else:
-            self._sink = _Summing()
-        if self._sharded:
-            start: list[Any] = [self._step, self._gap]
+        except InputError as error:
+            refused = error
+        except OSError as error:
+            report(f"nothing is recorded: {self.path} cannot be written ({error}); training goes on")
+            if not self._sharded:
+                return
+        if self._sharded:  # all processes go on alike, or none
+            start: list[Any] = [self._step, self._gap, refused]
             dist.broadcast_object_list(start, 0, group=self._group)
-            self._step, self._gap = start
+            self._step, self._gap, refused = start
+            self._sink = self._sink or _Summing()
+        if refused is not None:
+            raise refused
         self._build()
 
     def _build(self) -> None:
@@ -335,6 +337,13 @@ class _Summing:
 
     def close(self) -> None:
         self._thread.shutdown(wait=True)
+
+
+def _innermost(optimizer: Any) -> Optimizer | None:
+    """The optimizer that a wrapper (accelerate's, say) steps."""
+    while isinstance(getattr(optimizer, "optimizer", None), Optimizer):
+        optimizer = optimizer.optimizer
+    return optimizer
 
 
 def _kept(scalars: Mapping[str, Any]) -> dict[str, Any]:

@@ -123,7 +123,7 @@ class RunWriter:
     def add(
         self, step: int, moved: Moved | Callable[[], Moved] | None, scalars: dict[str, Any] | None = None
     ) -> Record:
-        """Queue a record; `None` instead of numbers marks a gap. To what is returned, scalars may be added for a moment."""
+        """Queue a record; `None` instead of numbers marks a gap. Scalars may be added to the record for a moment."""
         numbers = moved if moved is None or callable(moved) else (lambda: moved)
         record = Record(step, numbers, scalars or {}, self._filters(), len(self._layers))
         self._put(record)

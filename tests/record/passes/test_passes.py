@@ -16,13 +16,7 @@ from phenoscope.record.passes.meter import Meter
 from phenoscope.record.passes.plain import PlainPass
 from phenoscope.record.passes.watched import Watched
 
-DEVICES = [
-    "cpu",
-    pytest.param(
-        "cuda",
-        marks=[pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")],
-    ),
-]
+DEVICES = ["cpu", *[pytest.param("cuda", marks=pytest.mark.cuda)] * torch.cuda.is_available()]
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 
 # layer -> its filters as lists of channels of entries, by the definition of the layer
