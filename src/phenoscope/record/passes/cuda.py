@@ -21,10 +21,14 @@ class CudaPass:
     """
 
     def __init__(self, layers: list[Watched]) -> None:
+        import triton.language as tl
+
         from . import triton_kernels as kernels
 
         self._kernels = kernels
         self._device, self._dtype = layers[0].weight.device, layers[0].weight.dtype
+        self._element = getattr(tl, str(self._dtype).removeprefix("torch."))
+        self._wide = tl.float64 if self._dtype == torch.float64 else tl.float32
         self._weights = [layer.weight for layer in layers]
         self._strides = [weight.stride() for weight in self._weights]
         with torch.cuda.device(self._device):
@@ -39,11 +43,14 @@ class CudaPass:
                     for at, copy, layer, layout in zip(self._addresses, self._copies, layers, layouts, strict=True)
                 ]
             )
+            self._offsets = self._rows[:, 0] - np.array(self._addresses)
             programs = np.concatenate([_programs(i, row) for i, row in enumerate(self._rows)])
             self._count = len(programs)
             self._programs = torch.from_numpy(programs).to(self._device)
             self._thresholds = torch.tensor(
-                [round_down(layer.threshold, self._dtype) for layer in layers], dtype=torch.float64, device=self._device
+                [float(round_down(layer.threshold, self._dtype)) for layer in layers],
+                dtype=torch.float64,
+                device=self._device,
             )
             self._table = torch.from_numpy(self._rows).to(self._device)
             self._side = torch.cuda.Stream()
@@ -66,16 +73,7 @@ class CudaPass:
         return result
 
     def _launch(self, slot: _Slot) -> None:
-        import triton.language as tl
-
         k = self._kernels
-        element = {
-            torch.float32: tl.float32,
-            torch.float64: tl.float64,
-            torch.bfloat16: tl.bfloat16,
-            torch.float16: tl.float16,
-        }[self._dtype]
-        wide = tl.float64 if self._dtype == torch.float64 else tl.float32
         k.measure[(self._count,)](
             self._programs,
             self._table,
@@ -83,8 +81,8 @@ class CudaPass:
             slot.distance,
             slot.changed,
             slot.moved,
-            element=element,
-            wide=wide,
+            element=self._element,
+            wide=self._wide,
             fields=k.FIELDS,
             tile=k.TILE,
             band=k.BAND,
@@ -99,7 +97,7 @@ class CudaPass:
         if [w.stride() for w in self._weights] != self._strides or self._weights[0].device != self._device:
             raise Restructured
         self._addresses = addresses
-        self._rows[:, 0] = addresses
+        self._rows[:, 0] = np.array(addresses) + self._offsets
         self._table = torch.from_numpy(self._rows).pin_memory().to(self._device, non_blocking=True)
 
 
