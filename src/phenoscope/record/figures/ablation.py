@@ -40,7 +40,7 @@ def ablation(table: xr.Dataset) -> Figure:
     percent = {name: 100 * rows[name].to_numpy().astype(float) for name in names}
     place = np.arange(rows.sizes["layer"], dtype=float)
     mean = percent["random_mean"]
-    selection = label(table.attrs.get("selection", "chosen filters"))
+    selection = label(table.attrs.get("selection", "chosen filters"), 80)
     figure = Figure()
     figure.add_scatter(
         x=mean,

@@ -23,7 +23,7 @@ def menu(name: str, choices: Sequence[Choice], place: float, active: int = 0) ->
         active: which choice the figure starts with.
     """
     buttons = [{"label": f"{name}: {each.label}", "method": each.method, "args": each.args} for each in choices]
-    position = {"x": place, "xanchor": "left", "y": 1, "yanchor": "bottom", "pad": {"b": 34}}
+    position = {"x": place, "xanchor": "left", "y": 1, "yanchor": "bottom", "pad": {"b": 34}, "font": {"size": 10}}
     return {"name": name, "type": "dropdown", "buttons": buttons, "active": active, "showactive": True, **position}
 
 

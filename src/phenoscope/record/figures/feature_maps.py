@@ -120,7 +120,7 @@ def _picture(image: Tensor) -> np.ndarray:
 
 
 def _grid(maps: np.ndarray, side: int) -> np.ndarray:
-    """Maps (filters, height, width, 3) in rows of `side`, the last filled up with black."""
+    """Maps (filters, height, width, 3) in rows of `side`, the last perhaps shorter."""
     rows = ceil(len(maps) / side)
     empty = np.zeros((rows * side - len(maps), *maps.shape[1:]), maps.dtype)
-    return mosaic(np.concatenate([maps, empty]).reshape(rows, side, *maps.shape[1:]))
+    return mosaic(np.concatenate([maps, empty]).reshape(rows, side, *maps.shape[1:]), count=len(maps))

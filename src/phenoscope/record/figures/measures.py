@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 # measure, title of its axis, its name on the menu, the scale it starts with
 ROWS = [
-    ("changed", "changed share S", "S", "linear"),
-    ("idle", "idle share Z", "Z", "linear"),
+    ("changed", "changed share S", "changed S", "linear"),
+    ("idle", "idle share Z", "idle Z", "linear"),
     ("distance_per_weight", "distance per weight", "per weight", "log"),
     ("distance", "raw distance D", "raw D", "log"),
 ]
@@ -61,23 +61,20 @@ def measures(runs: Run | Sequence[Run], layers: Sequence[str] | None = None) -> 
         vertical_spacing=0.04,
         horizontal_spacing=0.04,
     )
-    networks = list(dict.fromkeys(tuple(run.layers) for _, run in several))
+    networks = [tuple(run.layers) for _, run in several]
     for column, (_, run) in enumerate(several):
-        network = networks.index(tuple(run.layers))
-        first = next(i for i, (_, other) in enumerate(several) if tuple(other.layers) == tuple(run.layers))
-        _add_lines(figure, run, column + 1, network, layers, in_legend=column == first)
+        alike = [
+            label(name) for (name, _), network in zip(several, networks, strict=True) if network == networks[column]
+        ]
+        title = ", ".join(alike) if len(set(networks)) > 1 else ""
+        _add_lines(figure, run, column + 1, layers, leader=networks.index(networks[column]) + 1, title=title)
     _lay_out(figure, columns)
-    for network, names in enumerate(networks):
-        owners = ", ".join(label(name) for name, run in several if tuple(run.layers) == names)
-        title = {"text": owners} if len(networks) > 1 else None
-        figure.update_layout({_legend(network): {"title": title, "y": 1 - network / len(networks), "yanchor": "top"}})
     stack(figure, len(ROWS), columns, height=760)
     return figure
 
 
-def _add_lines(
-    figure: Figure, run: Run, column: int, network: int, layers: Sequence[str] | None, *, in_legend: bool
-) -> None:
+def _add_lines(figure: Figure, run: Run, column: int, layers: Sequence[str] | None, *, leader: int, title: str) -> None:
+    """The lines of a run. Columns of equal layers share the legend entries of the first of them, the leader."""
     names = list(run.layers)
     shown = spread(names, _SHOWN) if layers is None else [name for name in names if name in layers]
     waiting = [name for name in names if name not in shown]
@@ -95,9 +92,9 @@ def _add_lines(
                 mode="lines" if len(steps) > 1 else "markers",
                 line={"color": colors[index], "width": 1.6},
                 visible=True if name in shown else "legendonly",
-                legend=_legend(network),
-                legendgroup=f"{network}-{index}",
-                showlegend=in_legend and row == 0,
+                legendgroup=f"{leader}-{index}",
+                legendgrouptitle={"text": title if index == 0 else ""},
+                showlegend=column == leader and row == 0,
                 hovertemplate="%{fullData.name}<br>step %{x}: %{y:.3g}<extra></extra>",
                 row=row + 1,
                 col=column,
@@ -125,16 +122,13 @@ def _lay_out(figure: Figure, columns: int) -> None:
     for row, (_, title, short, scale) in enumerate(ROWS):
         axes = [f"yaxis{axis_number(row, column, columns)}" for column in range(columns)]
         for axis in axes:
-            figure.layout[axis].update(type=scale, exponentformat="power", nticks=5)
-        figure.layout[axes[0]].title = {"text": title, "font": {"size": 12}}
+            figure.layout[axis].update(type=scale, tickformat="" if scale == "linear" else ".2~e", nticks=4)
+            figure.layout[axis].title.font.size = 12
+        figure.layout[axes[0]].title.text = title
         menus.append(scale_menu(short, axes, place=0.2 * (row + 1), start=scale))
     numbers = [axis_number(row, column, columns) for row in range(len(ROWS)) for column in range(columns)]
     menus.insert(0, scale_menu("step", [f"xaxis{number}" for number in numbers], place=0))
     for column in range(columns):
         figure.update_xaxes(title={"text": "step", "font": {"size": 12}}, row=len(ROWS), col=column + 1)
     margin = {"l": 70, "r": 16, "t": 90, "b": 50}
-    figure.update_layout(updatemenus=menus, height=860, margin=margin, hovermode="closest")
-
-
-def _legend(network: int) -> str:
-    return "legend" if network == 0 else f"legend{network + 1}"
+    figure.update_layout(updatemenus=menus, height=860, margin=margin, hovermode="closest", legend={"tracegroupgap": 0})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import unicodedata
 from collections.abc import Sequence
 
 from ...core.errors import InputError
@@ -11,11 +12,16 @@ from ..run import Run
 
 def label(name: object, longest: int = 40) -> str:
     """A name for plotly's labels: no markup, no control characters, the middle left out where it is very long."""
-    text = "".join(c if c.isprintable() else " " for c in str(name))
+    text = readable(name)
     if len(text) > longest:
         tail = longest // 2
         text = f"{text[: longest - tail - 1]}…{text[-tail:]}"
     return html.escape(text, quote=False)
+
+
+def readable(value: object) -> str:
+    """Any value as text in which control characters, and those that reorder what stands around them, are spaces."""
+    return "".join(" " if unicodedata.category(c)[0] == "C" and c not in "\n\t" else c for c in str(value))
 
 
 def named(runs: Run | Sequence[Run]) -> list[tuple[str, Run]]:
@@ -27,17 +33,17 @@ def named(runs: Run | Sequence[Run]) -> list[tuple[str, Run]]:
     several = [runs] if isinstance(runs, Run) else list(runs)
     if not several:
         raise InputError("no run was given; pass at least one, as open_run gives it")
-    parts = [run.path.resolve().parts for run in several]
-    names = [path[-1] for path in parts]
-    for length in range(2, max(map(len, parts)) + 1):
-        if len(set(names)) == len(names):
-            break
-        longer = ["/".join(path[-length:]) for path in parts]
-        names = [more if names.count(name) > 1 else name for name, more in zip(names, longer, strict=True)]
+    paths = [run.path.resolve().parts for run in several]
+    names = [_shortest(path, set(paths) - {path}) for path in paths]
     for i, name in enumerate(names):  # the same folder given twice
         if name in names[:i]:
             names[i] = f"{name} ({names[: i + 1].count(name)})"
     return list(zip(names, several, strict=True))
+
+
+def _shortest(path: tuple[str, ...], others: set[tuple[str, ...]]) -> str:
+    lengths = range(1, len(path) + 1)
+    return "/".join(next(path[-n:] for n in lengths if all(path[-n:] != other[-n:] for other in others)))
 
 
 def check_layers(layers: Sequence[str], runs: Sequence[Run]) -> None:

@@ -18,18 +18,20 @@ def scaled(values: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     return np.nan_to_num(np.where(np.isnan(finite), 0, share) * 255).round().astype(np.uint8)
 
 
-def mosaic(tiles: np.ndarray, smallest: int = 12) -> np.ndarray:
+def mosaic(tiles: np.ndarray, smallest: int = 12, count: int | None = None) -> np.ndarray:
     """Tiles (rows, columns, height, width, 3) as one RGBA image with transparent lines of two pixels between them.
 
     Args:
         smallest: tiles with fewer pixels a side are enlarged, each pixel to a square, so that the lines stay thin.
+        count: how many tiles there are, row by row; the places after them are transparent.
     """
     rows, columns, height, width, _ = tiles.shape
     factor = -(-smallest // max(height, width))
     tiles = tiles.repeat(factor, 2).repeat(factor, 3)
     canvas = np.zeros((rows, columns, height * factor + 2, width * factor + 2, 4), np.uint8)
     canvas[:, :, :-2, :-2, :3] = tiles
-    canvas[:, :, :-2, :-2, 3] = 255
+    filled = np.arange(rows * columns).reshape(rows, columns) < (rows * columns if count is None else count)
+    canvas[:, :, :-2, :-2, 3] = 255 * filled[:, :, None, None]
     return canvas.transpose(0, 2, 1, 3, 4).reshape(rows * canvas.shape[2], columns * canvas.shape[3], 4)[:-2, :-2]
 
 

@@ -74,7 +74,12 @@ def sorted_distance(run: Run, layers: Sequence[str] | None = None) -> Figure:
             scale_menu("rank axis", ["xaxis"], place=0.65),
         ],
         xaxis={"title": {"text": "rank of the filter in its layer", "font": {"size": 12}}, "tickformat": ".0%"},
-        yaxis={"title": {"text": _TITLES["distance"], "font": {"size": 12}}, "type": "log", "exponentformat": "power"},
+        yaxis={
+            "title": {"text": _TITLES["distance"], "font": {"size": 12}},
+            "type": "log",
+            "tickformat": ".2~e",
+            "nticks": 6,
+        },
         showlegend=True,
         height=480,
         margin={"l": 70, "r": 16, "t": 80, "b": 50},

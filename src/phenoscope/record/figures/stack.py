@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-_TITLE = 44  # pixels for a column's title and the numbers of the x axis above it
+_TITLE = 44  # pixels for a column's title; 52 are for its x axis
 
 
 def stack(figure: Figure, rows: int, columns: int, height: int) -> None:
@@ -28,7 +28,7 @@ def stack(figure: Figure, rows: int, columns: int, height: int) -> None:
     for column in range(columns):
         top = 1 - column / columns
         first = top - _TITLE / total
-        row_height = (first - (1 - (column + 1) / columns) - 24 / total) / rows
+        row_height = (first - (1 - (column + 1) / columns) - 52 / total) / rows
         narrow[f"annotations[{column}].x"] = 0.5
         narrow[f"annotations[{column}].y"] = first
         for row in range(rows):

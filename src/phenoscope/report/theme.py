@@ -1,0 +1,82 @@
+"""One shell for all pages: head, policy, style, and how text and figures get into it safely."""
+
+from __future__ import annotations
+
+import html
+from functools import cache
+from pathlib import Path
+
+from ..record.figures.names import readable
+
+_HERE = Path(__file__).parent
+
+# Scripts come from the page's own folder only, and nothing goes over a network. `file:` because browsers disagree on
+# what 'self' means for a page that was opened from disk.
+_POLICY = (
+    "default-src 'none'; script-src 'self' file:; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; "
+    "form-action 'none'"
+)
+_ICON = (
+    "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'%3E"
+    "%3Crect width='32' height='32' rx='7' fill='%232e7cc4'/%3E"
+    "%3Cpath d='M6 23c5 0 5-14 10-14s5 9 10 9' fill='none' stroke='white' stroke-width='3' stroke-linecap='round'/%3E"
+    "%3C/svg%3E"
+)
+
+
+def page(title: str, body: str) -> str:
+    """A whole page.
+
+    Args:
+        title: plain text.
+        body: HTML, already escaped where it must be.
+    """
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{text(title)}</title>
+<link rel="icon" href="{_ICON}">
+<style>
+{_packaged("page.css")}</style>
+</head>
+<body>
+{body}
+<noscript><p class="note">The figures need JavaScript, which is switched off in this browser.</p></noscript>
+<script src="plotly.min.js"></script>
+<script src="page.js"></script>
+</body>
+</html>
+"""
+
+
+def text(value: object) -> str:
+    """Any value as text in HTML, also inside quotes."""
+    return html.escape(readable(value), quote=True)
+
+
+def data_script(identifier: str, content: str) -> str:
+    """JSON in a script tag that nothing inside it can close.
+
+    Args:
+        identifier: of the tag; letters, digits and hyphens.
+        content: the JSON.
+    """
+    for character in "<>&\u2028\u2029":
+        content = content.replace(character, f"\\u{ord(character):04x}")
+    return f'<script type="application/json" id="{identifier}">{content}</script>'
+
+
+def scripts() -> dict[str, str]:
+    """The files that all pages of a folder share, by name."""
+    from plotly.offline import get_plotlyjs
+
+    return {"plotly.min.js": get_plotlyjs(), "page.js": _packaged("page.js")}
+
+
+@cache
+def _packaged(name: str) -> str:
+    return (_HERE / name).read_text(encoding="utf-8")
