@@ -8,25 +8,49 @@ pytestmark = pytest.mark.browser
 NAMES = ["index.html", "run-plain.html", "run-img-src-x-onerror-alert-2.html"]
 
 
+LOCAL = ("file", "data", "blob")
+
+
+def draw_all(page):
+    for figure in page.query_selector_all("figure.plot"):
+        figure.scroll_into_view_if_needed(timeout=5_000)
+        page.wait_for_function("f => f.dataset.drawn !== undefined", arg=figure, timeout=5_000)
+
+
+def makes_frames(page):
+    return page.evaluate(
+        "() => new Promise(done => { requestAnimationFrame(() => done(true)); setTimeout(() => done(false), 2000); })"
+    )
+
+
 @pytest.fixture
 def visit(browser, report):
     """visit(name, **settings of the window) -> a page with all figures drawn; fails on any error or request outside."""
     contexts, troubles = [], []
 
-    def open_page(name, **settings):
+    def load(name, settings):
         context = browser.new_context(**{"viewport": {"width": 1200, "height": 900}, **settings})
         contexts.append(context)
         page = context.new_page()
+        page.add_init_script("window.IntersectionObserver = class { observe() {} unobserve() {} }")
         page.on("console", lambda m: troubles.append(m.text) if m.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: troubles.append(str(error)))
         page.on("dialog", lambda dialog: (troubles.append("a dialog opened"), dialog.dismiss()))
-        page.on(
-            "request", lambda r: troubles.append(r.url) if r.url.split(":")[0] not in ("file", "data", "blob") else None
-        )
+        page.on("request", lambda r: troubles.append(r.url) if r.url.split(":")[0] not in LOCAL else None)
         page.goto((report / name).as_uri())
-        for figure in page.query_selector_all("figure.plot"):
-            figure.scroll_into_view_if_needed()
-            page.wait_for_function("f => f.dataset.drawn !== undefined", arg=figure, timeout=15_000)
+        return page
+
+    def open_page(name, **settings):
+        page = load(name, settings)
+        try:
+            draw_all(page)
+        except Exception:
+            if makes_frames(page):
+                raise
+            # Headless Chromium 150 stopped making frames in about 1 of 100 loads, its own screenshot hanging, too.
+            print(f"{name}: the browser stopped making frames; opened once more")
+            page = load(name, settings)
+            draw_all(page)
         return page
 
     yield open_page
@@ -64,7 +88,7 @@ def test_columns_stand_below_one_another_on_a_phone_and_side_by_side_after_it_is
     above, below = page.evaluate(places)
     assert below > above + 300
     page.set_viewport_size({"width": 1000, "height": 700})
-    page.wait_for_function(f"() => {{ const [a, b] = {places}; return a === b; }}", timeout=5000)
+    page.wait_for_function(f"() => {{ const [a, b] = {places}; return a === b; }}", timeout=5_000)
     assert page.evaluate("document.documentElement.scrollWidth") <= 1000
 
 
@@ -74,7 +98,7 @@ def test_colours_follow_the_scheme_also_when_it_changes(visit):
     ink = "getComputedStyle(document.querySelector('.drawing .xtick text')).fill"
     light = page.evaluate(ground), page.evaluate(ink)
     page.emulate_media(color_scheme="dark")
-    page.wait_for_function(f"() => {ink} !== '{light[1]}'", timeout=5000)
+    page.wait_for_function(f"() => {ink} !== '{light[1]}'", timeout=5_000)
     dark = page.evaluate(ground), page.evaluate(ink)
 
     def brightness(color):
@@ -99,7 +123,7 @@ def test_menus_and_legend_work(visit, runs):
     drawing = "f => f.querySelector('.drawing')"
 
     def becomes(condition, figure):
-        page.wait_for_function(condition, arg=figure, timeout=5000)
+        page.wait_for_function(condition, arg=figure, timeout=5_000)
 
     measures = page.query_selector("figure[aria-label='The measures against the step']")
     assert measures.evaluate(f"{drawing}.layout.yaxis.type") == "linear"
