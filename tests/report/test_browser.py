@@ -13,8 +13,8 @@ LOCAL = ("file", "data", "blob")
 
 def draw_all(page):
     for figure in page.query_selector_all("figure.plot"):
-        figure.scroll_into_view_if_needed(timeout=5_000)
-        page.wait_for_function("f => f.dataset.drawn !== undefined", arg=figure, timeout=5_000)
+        figure.scroll_into_view_if_needed(timeout=15_000)
+        page.wait_for_function("f => f.dataset.drawn !== undefined", arg=figure, timeout=15_000)
 
 
 def makes_frames(page):
@@ -32,7 +32,6 @@ def visit(browser, report):
         context = browser.new_context(**{"viewport": {"width": 1200, "height": 900}, **settings})
         contexts.append(context)
         page = context.new_page()
-        page.add_init_script("window.IntersectionObserver = class { observe() {} unobserve() {} }")
         page.on("console", lambda m: troubles.append(m.text) if m.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: troubles.append(str(error)))
         page.on("dialog", lambda dialog: (troubles.append("a dialog opened"), dialog.dismiss()))
@@ -88,7 +87,7 @@ def test_columns_stand_below_one_another_on_a_phone_and_side_by_side_after_it_is
     above, below = page.evaluate(places)
     assert below > above + 300
     page.set_viewport_size({"width": 1000, "height": 700})
-    page.wait_for_function(f"() => {{ const [a, b] = {places}; return a === b; }}", timeout=5_000)
+    page.wait_for_function(f"() => {{ const [a, b] = {places}; return a === b; }}", timeout=15_000)
     assert page.evaluate("document.documentElement.scrollWidth") <= 1000
 
 
@@ -98,7 +97,7 @@ def test_colours_follow_the_scheme_also_when_it_changes(visit):
     ink = "getComputedStyle(document.querySelector('.drawing .xtick text')).fill"
     light = page.evaluate(ground), page.evaluate(ink)
     page.emulate_media(color_scheme="dark")
-    page.wait_for_function(f"() => {ink} !== '{light[1]}'", timeout=5_000)
+    page.wait_for_function(f"() => {ink} !== '{light[1]}'", timeout=15_000)
     dark = page.evaluate(ground), page.evaluate(ink)
 
     def brightness(color):
@@ -123,7 +122,7 @@ def test_menus_and_legend_work(visit, runs):
     drawing = "f => f.querySelector('.drawing')"
 
     def becomes(condition, figure):
-        page.wait_for_function(condition, arg=figure, timeout=5_000)
+        page.wait_for_function(condition, arg=figure, timeout=15_000)
 
     measures = page.query_selector("figure[aria-label='The measures against the step']")
     assert measures.evaluate(f"{drawing}.layout.yaxis.type") == "linear"

@@ -120,7 +120,7 @@ def ablate(
         coords={"layer": list(rows), "draw": np.arange(repeats)},
         attrs={
             "note": "Weight and bias of the chosen filters set to zero, one layer at a time and in all layers at once; "
-            "drops are accuracy before minus after, as shares of 1. random: as many filters of the same layer, drawn "
+            "drops are accuracy before minus after. random: as many filters of the same layer, drawn "
             "anew each time, with the mean and its 95 % interval over the draws. norm: as many of the smallest L1 norm."
         },
     )
