@@ -115,3 +115,7 @@ def _share(layers: list[Watched], threads: int) -> list[list[tuple[int, int, int
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="phenoscope-pass")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not come along into a forked process

@@ -12,6 +12,9 @@ from torch import Tensor
 from .layout import Layout, flat
 from .watched import Moved, Restructured, Watched, round_down
 
+_SLOTS = 40  # a few more than the records that the writer lets gather
+_SLOT_BYTES = 64 * 2**20
+
 
 class CudaPass:
     """Measures layers of one dtype on one CUDA device; the extra memory is one copy of the weights.
@@ -54,7 +57,8 @@ class CudaPass:
             )
             self._table = torch.from_numpy(self._rows).to(self._device)
             self._side = torch.cuda.Stream()
-            self._free: deque[_Slot] = deque()
+            slots = max(2, min(_SLOTS, _SLOT_BYTES // (16 * self._filters)))
+            self._free = deque(_Slot(self._filters, self._device) for _ in range(slots))
             self.measure()()  # compile now, not in the training loop
 
     def measure(self) -> Callable[[], Moved]:
@@ -109,7 +113,7 @@ class _Slot:
         self._host = torch.empty(filters * 16, dtype=torch.uint8, pin_memory=True)
         self.distance, self.changed, self.moved = _columns(self._device, filters)
         self._columns = _columns(self._host, filters)
-        self._made, self._here = torch.cuda.Event(), torch.cuda.Event()
+        self._made, self._here = torch.cuda.Event(), torch.cuda.Event(blocking=True)
 
     def carry(self, side: torch.cuda.Stream) -> None:
         self._made.record()
