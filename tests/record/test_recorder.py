@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import shutil
 import warnings
 
 import numpy as np
@@ -255,6 +256,26 @@ def test_resuming_at_an_earlier_step_drops_the_records_that_are_made_again(tmp_p
         recorder.step(x=2)
     run = open_run(tmp_path / "run")
     assert run.steps.tolist() == list(range(1, 303)) and run.scalars.x.values.tolist() == [1.0] * 300 + [2.0, 2.0]
+
+
+def test_a_journal_that_an_earlier_marker_left_never_comes_back(tmp_path):
+    model = small()
+    recorder = Recorder(model, tmp_path / "run", threshold=0.1, every=1)
+    for _ in range(300):  # 256 go into the arrays, the rest waits in the journal
+        recorder.step(x=1)
+    recorder._sink.flush()
+    shutil.copytree(tmp_path / "run", tmp_path / "killed")  # what a kill at this moment leaves
+    recorder.close()
+    recorder = Recorder(model, tmp_path / "killed", threshold=0.1, every=1, resume=True, step=20)
+    for i in range(236):  # up to 256 again, where the old journal began
+        recorder.step(x=2)
+        if i % 50 == 0:
+            recorder._sink.flush()
+    recorder._sink.flush()
+    run = open_run(tmp_path / "killed")
+    assert run.steps.tolist() == list(range(1, 257))
+    assert run.scalars.x.values.tolist() == [1.0] * 20 + [2.0] * 236
+    recorder.close()
 
 
 def test_resuming_another_model_is_refused(tmp_path):

@@ -130,7 +130,7 @@ def ablate(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The entry point: wrong input ends with one line and status 2, an interruption with status 130."""
+    """The entry point: wrong input ends with one line and status 2, a failing disk with 1, an interruption with 130."""
     sys.exit(run(arguments))
 
 
@@ -144,6 +144,9 @@ def run(arguments: list[str] | None) -> int | Literal[0]:
     except (KeyboardInterrupt, typer.Abort):
         print("phenoscope: interrupted; what was recorded so far is kept", file=sys.stderr)
         return 130
+    except OSError as error:
+        print(f"phenoscope: failed: {error}", file=sys.stderr)
+        return 1
     except Exception as error:
         if hasattr(error, "format_message"):  # a usage error of the command line itself
             return _wrong(str(error.format_message()) + " (see phenoscope --help)")

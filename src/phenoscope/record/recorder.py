@@ -6,26 +6,26 @@ import atexit
 import platform
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from .. import __version__
-from ..core.errors import InputError
+from ..core.errors import InputError, say
 from . import store
-from .layers import Found, clean_name, find_layers, unwrap
-from .passes.meter import Meter
+from .keep import next_snapshot, state_of, to_host, weights_of
+from .layers import Found, find_layers, unwrap
+from .passes.meter import Meter, joined
 from .passes.watched import Moved, Restructured, Watched
-from .sharded import ShardedMeter, is_sharded, process_group
+from .rows import Record
+from .sharded import ShardedMeter, Summing, is_sharded, process_group
 from .thresholds import Threshold, thresholds
-from .writer import Record, RunWriter, report
+from .writer import RunWriter
 
 
 class _Sink(Protocol):
@@ -119,7 +119,7 @@ class Recorder:
             self._threshold = _recorded_thresholds(self.path)
         if self._rank == 0 or self._sharded:
             self._open(max_bytes=max_bytes, resume=resume, overwrite=overwrite, step=step)
-        self._next_snapshot = self._step if not self._gap else _after(self._step, every)
+        self._next_snapshot = self._step if not self._gap else next_snapshot(self._step, every)
         self._guarded(self._keep_snapshot)
         if self._optimizer is not None and self._sink is not None:
             self._hooks.append(self._optimizer.register_step_pre_hook(lambda *_: self._guarded(self._discover)))
@@ -197,14 +197,14 @@ class Recorder:
         except InputError as error:
             refused = error
         except OSError as error:
-            report(f"nothing is recorded: {self.path} cannot be written ({error}); training goes on")
+            say(f"nothing is recorded: {self.path} cannot be written ({error}); training goes on")
             if not self._sharded:
                 return
         if self._sharded:  # all processes go on alike, or none
             start: list[Any] = [self._step, self._gap, refused]
             dist.broadcast_object_list(start, 0, group=self._group)
             self._step, self._gap, refused = start
-            self._sink = self._sink or _Summing()
+            self._sink = self._sink or Summing()
         if refused is not None:
             raise refused
         self._build()
@@ -231,7 +231,7 @@ class Recorder:
         try:
             action()
         except Exception as error:
-            report(f"recording has stopped at update {self._step}, training goes on ({type(error).__name__}: {error})")
+            say(f"recording has stopped at update {self._step}, training goes on ({type(error).__name__}: {error})")
             sink, self._sink = self._sink, None
             sink.close()
 
@@ -269,7 +269,7 @@ class Recorder:
             self._build()
             self._gap = True
         try:
-            moved: Callable[[], Moved] | None = _joined([meter.measure() for meter in self._meters])
+            moved: Callable[[], Moved] | None = joined([meter.measure() for meter in self._meters])
         except Restructured:
             self._build()
             self._gap = True
@@ -289,24 +289,15 @@ class Recorder:
     def _keep_snapshot(self) -> None:
         if self._step < self._next_snapshot or not self._found:
             return
-        self._next_snapshot = _after(self._step, self._every)
-        kept: dict[str, Tensor] = {}
-        parameters = dict(self._model.named_parameters(remove_duplicate=False))
-        clean = {clean_name(name): parameter for name, parameter in parameters.items()}
-        for each in self._found if self._snapshots == "all" else self._found[:1]:
-            for name, tensor in (
-                (each.layer.parameter, each.weight),
-                (each.layer.bias, clean.get(each.layer.bias or "")),
-            ):
-                if name and tensor is not None:
-                    kept[name] = _whole(tensor)
+        self._next_snapshot = next_snapshot(self._step, self._every)
+        kept = weights_of(self._model, self._found if self._snapshots == "all" else self._found[:1])
         if isinstance(self._sink, RunWriter):
-            self._sink.snapshot(self._step, _to_host(kept))
+            self._sink.snapshot(self._step, to_host(kept))
 
     def _keep_final_state(self) -> None:
         if not self._keep_final:
             return
-        state = {clean_name(k): _whole(v) for k, v in self._model.state_dict().items() if isinstance(v, Tensor)}
+        state = state_of(self._model)
         if isinstance(self._sink, RunWriter):
             self._sink.final(state)
 
@@ -325,20 +316,6 @@ class Recorder:
             self._sink.close()
 
 
-class _Summing:
-    """A process that only takes part in the sums of a sharded model."""
-
-    def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="phenoscope-sum")
-
-    def add(self, step: int, moved: Callable[[], Moved] | None, scalars: dict[str, Any]) -> None:
-        if moved is not None:
-            self._thread.submit(moved)
-
-    def close(self) -> None:
-        self._thread.shutdown(wait=True)
-
-
 def _innermost(optimizer: Any) -> Optimizer | None:
     """The optimizer that a wrapper (accelerate's, say) steps."""
     while isinstance(getattr(optimizer, "optimizer", None), Optimizer):
@@ -348,41 +325,6 @@ def _innermost(optimizer: Any) -> Optimizer | None:
 
 def _kept(scalars: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value.detach().clone() if isinstance(value, Tensor) else value for name, value in scalars.items()}
-
-
-def _joined(results: list[Callable[[], Moved]]) -> Callable[[], Moved]:
-    if len(results) == 1:
-        return results[0]
-    return lambda: Moved(*(np.concatenate(columns) for columns in zip(*(result() for result in results), strict=True)))
-
-
-def _after(step: int, every: int) -> int:
-    """The next step to keep weights at: multiples of `every`, ever further apart (by about half of the step)."""
-    return every * max(step // every + 1, round(1.5 * step / every))
-
-
-def _whole(tensor: Any) -> Tensor:
-    return tensor.full_tensor() if is_sharded(tensor) else tensor.detach()
-
-
-def _to_host(tensors: Mapping[str, Tensor]) -> Callable[[], Mapping[str, Tensor]]:
-    """Copies of tensors as they are now; those on CUDA go over without waiting, and whoever calls waits for them."""
-    host, events = {}, []
-    for name, tensor in tensors.items():
-        if tensor.is_cuda:
-            host[name] = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-            host[name].copy_(tensor, non_blocking=True)
-            events.append(torch.cuda.Event())
-            events[-1].record()
-        else:
-            host[name] = tensor.clone()
-
-    def ready() -> Mapping[str, Tensor]:
-        for event in events:
-            event.synchronize()
-        return host
-
-    return ready
 
 
 def _recorded_thresholds(path: Path) -> dict[str, float]:

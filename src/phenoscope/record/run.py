@@ -111,12 +111,7 @@ class Run(Mapping[str, xr.Dataset]):
         channels, entries = layer.entries
         changed, moved = unpack(code, entries)
         rows = self._kept
-        values = {
-            "distance": distance,
-            "distance_per_weight": distance / (channels * entries),
-            "changed": changed / (channels * entries),
-            "idle": (channels - moved) / channels,
-        }
+        values = _measures(distance, changed, moved, channels, entries)
         return xr.Dataset(
             {key: (("step", "filter"), value) for key, value in values.items()}
             | {"gap": ("step", self._gap[rows]), "weight": ("step", np.diff(rows, prepend=-1))},
@@ -140,12 +135,7 @@ class Run(Mapping[str, xr.Dataset]):
         """The layer means D_t, S_t and Z_t (equations 1 to 3) at every record, and D_t per weight: (step, layer)."""
         distance, changed, moved = np.moveaxis(self._along("layers", self._records), -1, 0)
         channels, entries = np.array([layer.entries for layer in self.layers.values()]).reshape(-1, 2).T
-        values = {
-            "distance": distance,
-            "distance_per_weight": distance / (channels * entries),
-            "changed": changed / (channels * entries),
-            "idle": (channels - moved) / channels,
-        }
+        values = _measures(distance, changed, moved, channels, entries)
         return xr.Dataset(
             {key: (("step", "layer"), value) for key, value in values.items()} | {"gap": ("step", self._gap)},
             coords={"step": self.steps, "layer": list(self.layers)},
@@ -189,3 +179,13 @@ class Run(Mapping[str, xr.Dataset]):
         filters = sum(map(len, self.layers.values()))
         last = f", steps {self.steps[0]} to {self.steps[-1]}" if len(self.steps) else ""
         return f"<Run {self.path}: {len(self)} layers, {filters} filters, {len(self.steps)} records{last}>"
+
+
+def _measures(distance: Any, changed: Any, moved: Any, channels: Any, entries: Any) -> dict[str, Any]:
+    """The four measures from sums and counts over filters of that many channels of that many entries."""
+    return {
+        "distance": distance,
+        "distance_per_weight": distance / (channels * entries),
+        "changed": changed / (channels * entries),
+        "idle": (channels - moved) / channels,
+    }

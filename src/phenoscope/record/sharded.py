@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -172,3 +173,17 @@ def _by_head(layer: Layer, length: int, start: int) -> Any:
 
 def _narrow(axis: int, start: int, length: int) -> Callable[[Tensor], Tensor]:
     return lambda weight: weight.narrow(axis, start, length)
+
+
+class Summing:
+    """A process that only takes part in the sums of a sharded model."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="phenoscope-sum")
+
+    def add(self, step: int, moved: Callable[[], Moved] | None, scalars: dict[str, Any]) -> None:
+        if moved is not None:
+            self._thread.submit(moved)
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=True)

@@ -18,7 +18,7 @@ import json
 import os
 import shutil
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -99,7 +99,7 @@ def read_blocks(path: Path) -> Iterator[Block]:
                 yield dict(arrays)
 
 
-def write_blocks(path: Path, blocks: list[Block]) -> None:
+def write_blocks(path: Path, blocks: Sequence[Block]) -> None:
     """Replace a journal by these blocks."""
     beside = path.with_name(path.name + ".new")
     beside.unlink(missing_ok=True)

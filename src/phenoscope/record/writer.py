@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
-import sys
 import threading
 import time
-import warnings
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from ..core.errors import InputError
+from ..core.errors import InputError, say
 from . import store
-from .counts import MISSING, dtype_for, pack
+from .counts import dtype_for
 from .layers import Layer
 from .passes.watched import Moved
+from .rows import Record, Row, as_block, measured
 from .tensors import save_tensors
 
 _FLUSH_SECONDS = 2.0
@@ -28,34 +26,6 @@ _FLUSH_RECORDS = 256
 _SETTLE_SECONDS = 0.5  # a record this young may still be given scalars
 _BATCH = 32  # records after which the thread measures what waits, so that device buffers come free
 _QUEUE = 512
-
-
-class _Row(NamedTuple):
-    record: Record
-    gap: bool
-    means: np.ndarray
-    distance: np.ndarray
-    counts: np.ndarray
-
-
-@dataclasses.dataclass
-class Record:
-    """One record on its way to disk. `moved` gives the numbers, waiting for the device if need be; `None` is a gap."""
-
-    step: int
-    moved: Callable[[], Moved] | None
-    scalars: dict[str, Any]
-    filters: int
-    layers: int
-    born: float = dataclasses.field(default_factory=time.monotonic)
-
-
-def report(message: str) -> None:
-    """Say something to the user from inside training, where even a warning that is an error must not stop it."""
-    try:
-        warnings.warn(message, RuntimeWarning, stacklevel=3)
-    except Warning:
-        print(f"phenoscope: {message}", file=sys.stderr)
 
 
 class RunWriter:
@@ -92,7 +62,7 @@ class RunWriter:
         self._queue: deque[Record | Callable[[], None]] = deque()
         self._wake = threading.Condition()
         self._wanted = self._closing = False
-        self._pending: list[_Row] = []  # measured, not yet on disk
+        self._pending: list[Row] = []  # measured, not yet on disk
         self._gathered: list[store.Block] = []  # in the journal, not yet in the arrays
         self._names: list[str] = []  # of scalars
         self._records = self._rows = 0  # in the arrays
@@ -201,7 +171,7 @@ class RunWriter:
 
     def _fail(self, error: Exception) -> None:
         self.failed = f"{type(error).__name__}: {error}"
-        report(
+        say(
             f"recording to {self.path} has stopped, training goes on and what was recorded before stays readable "
             f"({self.failed})"
         )
@@ -215,38 +185,25 @@ class RunWriter:
     def _write(self, items: list[Record | Callable[[], None]], everything: bool) -> None:
         for item in items:
             if isinstance(item, Record):
-                self._pending.append(self._row(item))
+                self._pending.append(self._measured(item))
             else:
                 item()
         late = time.monotonic() - self._flushed >= _FLUSH_SECONDS
         if self._pending and (everything or late or len(self._pending) >= _FLUSH_RECORDS):
             self._flush()
 
-    def _row(self, record: Record) -> _Row:
-        """A record as it will stand on disk: layer means, and packed values by filter."""
-        layers = [layer for layer, _ in self._layers[: record.layers]]
-        if record.moved is None:
-            nothing = np.full(record.filters, np.nan, np.float32), np.full(record.filters, MISSING, np.uint64)
-            return _Row(record, True, np.full((record.layers, 3), np.nan), *nothing)
-        numbers = record.moved()
-        sizes = np.array([len(layer) for layer in layers])
-        starts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
-        means = np.stack([np.add.reduceat(v.astype(np.float64), starts) / sizes for v in numbers], axis=-1)
-        self._check_finite(record, means)
-        entries = np.repeat([layer.entries[1] for layer in layers], sizes)
-        with np.errstate(over="ignore"):
-            return _Row(
-                record, False, means, numbers.distance.astype(np.float32), pack(numbers.changed, numbers.moved, entries)
-            )
+    def _measured(self, record: Record) -> Row:
+        row = measured(record, [layer for layer, _ in self._layers[: record.layers]])
+        if not row.gap:
+            self._check_finite(row)
+        return row
 
-    def _check_finite(self, record: Record, means: np.ndarray) -> None:
-        bad = np.flatnonzero(~np.isfinite(means[:, 0]))
+    def _check_finite(self, row: Row) -> None:
+        bad = np.flatnonzero(~np.isfinite(row.means[:, 0]))
         if len(bad) and not self._not_finite:
             self._not_finite = True
             names = ", ".join(self._layers[i][0].name for i in bad[:3]) + (" and others" if len(bad) > 3 else "")
-            report(
-                f"NaN or infinite weights in {names} at step {record.step}; recording goes on, and this is said once"
-            )
+            say(f"NaN or infinite weights in {names} at step {row.record.step}; recording goes on (this is said once)")
 
     def _flush(self) -> None:
         """Put the pending rows into the journal, and from there into the arrays when there are enough."""
@@ -254,34 +211,14 @@ class RunWriter:
         while rows:  # a block has one width
             width = rows[0].record.filters
             count = next((i for i, row in enumerate(rows) if row.record.filters != width), len(rows))
-            block = self._block(rows[:count])
+            kept = [self._keep(width) for _ in rows[:count]]
+            block = as_block(rows[:count], kept, self._names, self._counts)
             store.append_block(store.journal(self.path, self._records), block)
             self._gathered.append(block)
             rows = rows[count:]
         self._flushed = time.monotonic()
         if sum(len(block["step"]) for block in self._gathered) >= store.CHUNK:
             self._commit()
-
-    def _block(self, rows: list[_Row]) -> store.Block:
-        kept = [self._keep(row.record.filters) for row in rows]
-        scalars = [{name: _number(value) for name, value in row.record.scalars.items()} for row in rows]
-        self._names += sorted({name for each in scalars for name in each} - set(self._names))
-        some = [row for row, keep in zip(rows, kept, strict=True) if keep]
-        filters = rows[0].record.filters
-        return {
-            "step": np.array([row.record.step for row in rows], np.int64),
-            "gap": np.array([row.gap for row in rows], bool),
-            "layers": np.stack([row.means for row in rows]),
-            "scalars": np.array([[each.get(n, np.nan) for n in self._names] for each in scalars]).reshape(
-                len(rows), -1
-            ),
-            "names": np.array(self._names, dtype=str),
-            "kept": np.array(kept),
-            "distance": np.stack([row.distance for row in some]) if some else np.empty((0, filters), np.float32),
-            "counts": np.stack([row.counts for row in some]).astype(self._counts)
-            if some
-            else np.empty((0, filters), self._counts),
-        }
 
     def _keep(self, filters: int) -> bool:
         """Whether a record's values by filter are kept: half as many from each time on when half of what was left of
@@ -293,7 +230,7 @@ class RunWriter:
         if keep and self._max_bytes - self._kept * size < self._max_bytes / (2 * self._stride):
             self._stride *= 2
             if self._stride == 2:
-                report(
+                say(
                     f"half of max_bytes={self._max_bytes:.3g} is used: values by filter are kept ever more rarely "
                     "from here on; layer means still at every record"
                 )
@@ -303,18 +240,22 @@ class RunWriter:
         """Move the gathered blocks from the journal into the arrays, then the marker, then the journal goes."""
         if not self._gathered:
             return
-        old = store.journal(self.path, self._records)
         records, rows = self._records, self._rows
         for block in self._gathered:
             self._arrays.append(block, records, rows)
             records, rows = records + len(block["step"]), rows + int(block["kept"].sum())
         self._records, self._rows, self._gathered = records, rows, []
         self._mark()
-        old.unlink(missing_ok=True)
 
-    def _mark(self) -> None:
+    def _mark(self, blocks: Sequence[store.Block] = ()) -> None:
+        """Begin the journal of the records that the arrays now hold, and say so; journals of other markers go."""
+        journal = store.journal(self.path, self._records)
+        store.write_blocks(journal, blocks)
         state = {"records": self._records, "rows": self._rows, "scalars": self._names, "stride": self._stride}
         store.write_json(self.path / "state.json", state)
+        for other in self.path.glob("journal-*.bin"):
+            if other != journal:
+                other.unlink()
 
     def _describe(self) -> None:
         layers = [{**layer.to_json(), "threshold": threshold} for layer, threshold in self._layers]
@@ -355,16 +296,8 @@ class RunWriter:
         self.last_step = step if step is not None else int(steps[-1]) if len(steps) else 0
         self.resumed = True
         self._metadata["resumed"] = [*self._metadata.get("resumed", []), self.last_step]
-        store.write_blocks(store.journal(self.path, self._records), self._gathered)
-        self._mark()
+        self._mark(self._gathered)
 
 
 def _now(tensors: Mapping[str, Tensor] | Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
     return tensors() if callable(tensors) else tensors
-
-
-def _number(value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError, RuntimeError):
-        return float("nan")

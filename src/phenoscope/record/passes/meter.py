@@ -83,3 +83,10 @@ def _make(kind: str, layers: list[Watched]) -> Pass:
 def _renumbered(layers: list[Watched]) -> list[Watched]:
     starts = np.cumsum([0, *(len(layer) for layer in layers)])
     return [dataclasses.replace(layer, start=int(start)) for layer, start in zip(layers, starts, strict=False)]
+
+
+def joined(results: list[Callable[[], Moved]]) -> Callable[[], Moved]:
+    """Several results as one, their filters one after the other."""
+    if len(results) == 1:
+        return results[0]
+    return lambda: Moved(*(np.concatenate(columns) for columns in zip(*(result() for result in results), strict=True)))
