@@ -12,7 +12,7 @@ from torch import nn
 
 from phenoscope import Recorder, open_run
 from phenoscope.core.errors import InputError
-from phenoscope.record import evolution
+from phenoscope.record import evolution, store
 from phenoscope.record.layers import find_layers
 
 
@@ -261,20 +261,20 @@ def test_resuming_at_an_earlier_step_drops_the_records_that_are_made_again(tmp_p
 def test_a_journal_that_an_earlier_marker_left_never_comes_back(tmp_path):
     model = small()
     recorder = Recorder(model, tmp_path / "run", threshold=0.1, every=1)
-    for _ in range(300):  # 256 go into the arrays, the rest waits in the journal
+    for _ in range(30):
         recorder.step(x=1)
     recorder._sink.flush()
     shutil.copytree(tmp_path / "run", tmp_path / "killed")  # what a kill at this moment leaves
     recorder.close()
+    (left,) = (tmp_path / "killed").glob("journal-*.bin")
+    shutil.copy(left, store.journal(tmp_path / "killed", store.CHUNK))  # of a time when the arrays held a chunk
     recorder = Recorder(model, tmp_path / "killed", threshold=0.1, every=1, resume=True, step=0)
-    for i in range(256):  # up to 256 again, where the old journal began
+    for i in range(1, store.CHUNK + 1):
         recorder.step(x=2)
-        if i % 50 == 0:
-            recorder._sink.flush()
-    recorder._sink.flush()
+        if i % 64 == 0:
+            recorder._sink.flush()  # at last the arrays hold a chunk again
     run = open_run(tmp_path / "killed")
-    assert run.steps.tolist() == list(range(1, 257))
-    assert (run.scalars.x == 2).all()
+    assert run.steps.tolist() == list(range(1, store.CHUNK + 1)) and (run.scalars.x == 2).all()
     recorder.close()
 
 
