@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -133,6 +135,26 @@ def test_wrong_input_ends_with_one_line_and_status_2(user, capsys, arguments, me
     assert run(arguments) == 2
     shown = capsys.readouterr()
     assert message in shown.err and shown.err.count("\n") == 1 and not shown.out
+
+
+def test_an_interrupted_demo_says_so_and_keeps_what_was_recorded(tmp_path):
+    program = "from phenoscope.cli.app import main; main(['demo', '-o', 'demo'])"
+    child = subprocess.Popen(
+        [sys.executable, "-c", program], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    journal = tmp_path / "demo" / "vgg16" / "journal-0.bin"
+    while not (journal.is_file() and journal.stat().st_size):
+        assert child.poll() is None
+        time.sleep(0.05)
+    child.send_signal(signal.SIGINT)
+    _, said = child.communicate(timeout=60)
+    assert (
+        child.returncode == 130
+        and b"interrupted; what was recorded so far is kept" in said
+        and b"Traceback" not in said
+    )
+    run = open_run(tmp_path / "demo" / "vgg16")
+    assert len(run.steps) >= 1 and "block1.conv1.weight" in run.final()
 
 
 def test_the_demo_trains_ablates_slims_and_reports_both_networks(tmp_path):

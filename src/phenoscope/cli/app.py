@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -134,16 +134,15 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(run(arguments))
 
 
-def run(arguments: list[str] | None) -> int | Literal[0]:
+def run(arguments: list[str] | None) -> int:
     """Run one command and give its exit status."""
     command: Any = typer.main.get_command(app)
     try:
-        return int(command.main(args=arguments, prog_name="phenoscope", standalone_mode=False) or 0)
+        status = int(command.main(args=arguments, prog_name="phenoscope", standalone_mode=False) or 0)
     except InputError as error:
         return _wrong(str(error))
     except (KeyboardInterrupt, typer.Abort):
-        print("phenoscope: interrupted; what was recorded so far is kept", file=sys.stderr)
-        return 130
+        status = 130
     except OSError as error:
         print(f"phenoscope: failed: {error}", file=sys.stderr)
         return 1
@@ -151,6 +150,9 @@ def run(arguments: list[str] | None) -> int | Literal[0]:
         if hasattr(error, "format_message"):  # a usage error of the command line itself
             return _wrong(str(error.format_message()) + " (see phenoscope --help)")
         raise
+    if status == 130:
+        print("phenoscope: interrupted; what was recorded so far is kept", file=sys.stderr)
+    return status
 
 
 def _wrong(message: str) -> int:
