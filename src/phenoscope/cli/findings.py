@@ -71,13 +71,20 @@ def _redundant(vgg: dict[str, Any]) -> list[dict[str, Any]]:
     free = {
         "paper": "zeroing them costs next to nothing.",
         "here": f"zeroing these {count} loses {100 * every['drop']:.2f} points of accuracy; as many random filters "
-        f"lose {100 * every['random_mean']:.2f} ({100 * every['random_low']:.2f} to {100 * every['random_high']:.2f})."
+        f"lose {100 * every['random_mean']:.2f}{_interval(every)}."
         if count
         else "there are none to zero.",
         "measured": {key: every[key] for key in ("drop", "random_mean", "random_low", "random_high")},
         "agrees": every["drop"] < 0.005 if count else None,
     }
     return [exist, free]
+
+
+def _interval(layer: dict[str, Any]) -> str:
+    """Of the mean over random draws; one draw has none."""
+    if not math.isfinite(layer["random_low"]):
+        return ""
+    return f" ({100 * layer['random_low']:.2f} to {100 * layer['random_high']:.2f})"
 
 
 def _least(vgg: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
 import xarray as xr
 from rich.table import Table
 from rich.text import Text
@@ -30,7 +31,9 @@ def ablation_table(table: xr.Dataset) -> Table:
     rows: list[Any] = [layer for layer in table.layer.values if int(table["count"].sel(layer=layer))]
     for layer in rows:
         at = table.sel(layer=layer)
-        random = f"{100 * at.random_mean:.2f} ({100 * at.random_low:.2f} to {100 * at.random_high:.2f})"
+        random = f"{100 * at.random_mean:.2f}"
+        if np.isfinite(at.random_low):  # one draw has no interval
+            random += f" ({100 * at.random_low:.2f} to {100 * at.random_high:.2f})"
         out.add_row(
             Text(str(layer)),
             f"{int(at['count'])} of {int(at['filters'])}",

@@ -15,7 +15,7 @@ from torch import Tensor
 from .layout import flat
 from .watched import Moved, Restructured, Watched, round_down
 
-_BITS = {torch.bfloat16: torch.uint16, torch.float16: torch.uint16}
+_BITS = {torch.bfloat16: torch.uint16, torch.float16: torch.int16}  # by the sign the kernels tell them apart
 
 
 class CpuPass:
@@ -25,13 +25,11 @@ class CpuPass:
     """
 
     def __init__(self, layers: list[Watched]) -> None:
-        from .numba_kernels import kernels
-
         self._layers = layers
         self._filters = sum(len(layer) for layer in layers)
         copies = {id(layer.weight): _Copy(layer.weight) for layer in layers}
         self._copies = list(copies.values())
-        self._jobs = [_job(layer, copies[id(layer.weight)], kernels(layer.weight.dtype)) for layer in layers]
+        self._jobs = [_job(layer, copies[id(layer.weight)]) for layer in layers]
         self._shares = _share(layers, max(1, min(torch.get_num_threads(), os.cpu_count() or 1)))
         self._run([(i, 0, 0) for i in range(len(layers))], *self._results())  # compile now, not in the training loop
 
@@ -83,11 +81,13 @@ class _Job(NamedTuple):
     out: slice
 
 
-def _job(layer: Watched, copy: _Copy, kernels: Any) -> _Job:
+def _job(layer: Watched, copy: _Copy) -> _Job:
+    from . import numba_kernels
+
     order, offset, _groups, *lengths_and_steps = layer.layout  # type: ignore[misc]
     threshold = round_down(layer.threshold, layer.weight.dtype)
     out = slice(layer.start, layer.start + len(layer))
-    return _Job(copy, getattr(kernels, order), threshold, (offset, *lengths_and_steps), out)
+    return _Job(copy, getattr(numba_kernels, order), threshold, (offset, *lengths_and_steps), out)
 
 
 def _memory(weight: Tensor) -> np.ndarray:
