@@ -17,7 +17,7 @@ import phenoscope
 
 ROOT = Path(phenoscope.__file__).parent
 # A file imports only from floors below its own, and from its own package.
-FLOORS = ["core", "stats", "data models", "train", "record", "prune", "report", "cli"]
+FLOORS = ["core", "stats catalogue", "lab", "data models", "train", "record", "prune", "report", "cli"]
 
 
 def modules_after(program):
@@ -32,6 +32,7 @@ def modules_after(program):
     [
         "import phenoscope; dir(phenoscope); phenoscope.__version__",
         "import phenoscope.cli.app as a, contextlib\nwith contextlib.redirect_stdout(sys.stderr): a.run(['--help'])",
+        "import phenoscope.cli.app as a, contextlib\nwith contextlib.redirect_stdout(sys.stderr): a.run(['list'])",
     ],
 )
 def test_importing_the_package_or_asking_for_help_loads_nothing_heavy(program):
@@ -68,7 +69,7 @@ def test_imports_run_downward_only():
 
 
 def test_public_names_are_unique_in_their_package_and_are_never_modules():
-    for name in ("data", "models", "prune", "record", "report", "stats", "train"):
+    for name in ("catalogue", "data", "lab", "models", "prune", "record", "report", "stats", "train"):
         package = importlib.import_module(f"phenoscope.{name}")
         assert len(set(package.__all__)) == len(package.__all__)
         for public in package.__all__:

@@ -8,10 +8,23 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_PACKAGES = ("data", "models", "prune", "record", "report", "stats", "train")
+_PACKAGES = ("catalogue", "data", "lab", "models", "prune", "record", "report", "stats", "train")
 _NAMES = {"Recorder": "record", "open_run": "record"}
 
-__all__ = ["Recorder", "__version__", "data", "models", "open_run", "prune", "record", "report", "stats", "train"]
+__all__ = [
+    "Recorder",
+    "__version__",
+    "catalogue",
+    "data",
+    "lab",
+    "models",
+    "open_run",
+    "prune",
+    "record",
+    "report",
+    "stats",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -194,3 +194,17 @@ def test_the_demo_trains_ablates_slims_and_reports_both_networks(tmp_path):
     assert json.loads(again.stdout)["runs"]["vgg16"]["layers"] == summary["runs"]["vgg16"]["layers"], (
         "the same seed gives the same bits"
     )
+
+
+def test_list_and_show_print_the_catalogue(capsys):
+    assert run(["list", "--section", "empirical", "--json"]) == 0
+    rows = out(capsys)
+    assert len(rows) == 25 and {"id", "section", "title", "venue", "claims"} == set(rows[0])
+    assert run(["list"]) == 0
+    assert "161 papers, 751 registered claims" in capsys.readouterr().out
+    assert run(["show", "functions-evolve"]) == 0
+    shown = capsys.readouterr().out
+    assert "lower-layers-change-more-raw" in shown and "< -0.5" in shown and "gpu scale" in shown
+    assert run(["show", "snip", "--json"]) == 0
+    assert out(capsys)["claims"][0]["expects"]
+    assert run(["show", "nothing-like-it"]) == 2

@@ -129,6 +129,28 @@ def ablate(
     )
 
 
+@app.command("list")
+def list_command(
+    section: Annotated[str | None, typer.Option(help="Only this section: theory, empirical, robustness ...")] = None,
+    json: Json = False,
+) -> None:
+    """List the papers of the catalogue."""
+    from .studies import list_entries
+
+    list_entries(section, json=json)
+
+
+@app.command()
+def show(
+    id: Annotated[str, typer.Argument(metavar="ID", help="An entry's id, as `list` gives it.")],
+    json: Json = False,
+) -> None:
+    """Show a paper of the catalogue and its registered claims."""
+    from .studies import show_entry
+
+    show_entry(id, json=json)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """The entry point: wrong input ends with one line and status 2, a failing disk with 1, an interruption with 130."""
     sys.exit(run(arguments))
