@@ -54,8 +54,8 @@ def test_equal_values_have_no_width_and_one_value_has_no_bounds():
 
 def test_same_seed_same_interval():
     values = np.random.default_rng(3).normal(size=30)
-    assert bootstrap(values, generator=7) == bootstrap(values, generator=np.random.default_rng(7))
-    assert bootstrap(values, generator=7) != bootstrap(values, generator=8)
+    assert bootstrap(values, np.std, generator=7) == bootstrap(values, np.std, generator=np.random.default_rng(7))
+    assert bootstrap(values, np.std, generator=7) != bootstrap(values, np.std, generator=8)
 
 
 @pytest.mark.parametrize(

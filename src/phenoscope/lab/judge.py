@@ -44,8 +44,8 @@ def judge(observable: xr.DataArray, expectation: str) -> Judgement:
     """Hold an observable against an expectation.
 
     With one dimension, the unit that is resampled, the 95 % interval of the mean must lie wholly inside the
-    expectation to hold, and wholly outside to be refuted (`stats.bootstrap`: percentile bootstrap with 10,000
-    resamples; below 20 values the wider of it and Student's t). One value of a unit is inconclusive. Without a
+    expectation to hold, and wholly outside to be refuted (`stats.bootstrap`: the wider of the percentile bootstrap with
+    10,000 resamples and Student's t). One value of a unit is inconclusive. Without a
     dimension the value itself decides, which may be infinite.
 
     Args:

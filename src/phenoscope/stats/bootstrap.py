@@ -1,4 +1,4 @@
-"""Percentile bootstrap intervals, with Student's t beside them where values are few."""
+"""Percentile bootstrap intervals, and Student's t beside them where it is the wider one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from scipy import stats
 
 from ..core.errors import InputError
 
-_FEW = 20  # below this many values the percentile bootstrap of a mean is known to come out too narrow
 _BATCH = 10_000_000  # resampled numbers held at once
 
 
@@ -34,8 +33,9 @@ def bootstrap(
     """The interval of a statistic over independent values, by the percentile bootstrap.
 
     The values are drawn again with replacement `resamples` times; the interval runs from the (1 - level) / 2 to the
-    (1 + level) / 2 quantile of the statistic over these samples. For the mean of fewer than 20 values, Student's t
-    interval, mean +- t s / sqrt(n), is taken instead where it is the wider of the two.
+    (1 + level) / 2 quantile of the statistic over these samples. For a mean, Student's t interval, mean +- t s /
+    sqrt(n), is taken instead where it is the wider of the two: the percentile interval is too narrow where values are
+    few (of 30 normal values it errs on one side in about 3 % of cases instead of 2.5 %); of many the two agree.
 
     Args:
         values: one number for each unit that is resampled (seed, draw, image ...).
@@ -74,7 +74,7 @@ def bootstrap(
         batch=max(1, _BATCH // sample.size), rng=np.random.default_rng(generator),
     ).confidence_interval  # fmt: skip
     low, high = float(found.low), float(found.high)
-    if statistic is np.mean and sample.size < _FEW:
+    if statistic is np.mean:
         half = float(stats.t.ppf((1 + level) / 2, sample.size - 1) * sample.std(ddof=1) / np.sqrt(sample.size))
         if 2 * half > high - low:
             low, high = estimate - half, estimate + half
