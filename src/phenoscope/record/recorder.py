@@ -177,8 +177,6 @@ class Recorder:
     def _open(self, *, max_bytes: float, resume: bool, overwrite: bool, step: int | None) -> None:
         taus = thresholds(self._found, self._threshold, self._optimizer)
         self._taus = {each.layer.name: tau for each, tau in zip(self._found, taus, strict=True)}
-        if self._sharded:
-            self._group = process_group()
         refused: InputError | None = None
         try:
             if self._rank == 0:
@@ -202,7 +200,7 @@ class Recorder:
                 return
         if self._sharded:  # all processes go on alike, or none
             start: list[Any] = [self._step, self._gap, refused]
-            dist.broadcast_object_list(start, 0, group=self._group)
+            dist.broadcast_object_list(start, 0, group=process_group())
             self._step, self._gap, refused = start
             self._sink = self._sink or Summing()
         if refused is not None:
@@ -217,7 +215,7 @@ class Recorder:
     def _add_meter(self, found: list[Found]) -> None:
         taus = [self._taus[each.layer.name] for each in found]
         if self._sharded:
-            self._meters.append(ShardedMeter(found, taus, self._group))
+            self._meters.append(ShardedMeter(found, taus))
             return
         watched: list[Watched] = []
         for each, tau in zip(found, taus, strict=True):

@@ -45,8 +45,8 @@ class _Piece(NamedTuple):
 class ShardedMeter:
     """Measures shards here, and gives whole numbers at rank 0; elsewhere the numbers are partial and of no use."""
 
-    def __init__(self, found: list[Found], thresholds: list[float], group: Any) -> None:
-        self._group = group
+    def __init__(self, found: list[Found], thresholds: list[float]) -> None:
+        self._group = process_group()  # one a meter: the writer's thread sums on it, and nothing else happens there
         starts = np.cumsum([0, *(len(each.layer) for each in found)])
         self._filters = int(starts[-1])
         whole: list[Watched] = []
@@ -120,9 +120,11 @@ def _pieces(layer: Layer, weight: Tensor) -> list[_Piece]:
     from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
     sharded: Any = weight
-    coordinates = sharded.device_mesh.get_coordinate() or []
-    if any(isinstance(p, Replicate) and c for p, c in zip(sharded.placements, coordinates, strict=False)):
-        return []  # another process holds the same
+    coordinates = sharded.device_mesh.get_coordinate()
+    if coordinates is None or any(
+        isinstance(p, Replicate) and c for p, c in zip(sharded.placements, coordinates, strict=True)
+    ):
+        return []  # nothing of it lies here, or another process holds the same
     shape, offset = compute_local_shape_and_global_offset(weight.shape, sharded.device_mesh, sharded.placements)
     cut = [axis for axis in range(weight.ndim) if shape[axis] != weight.shape[axis]]
     local = dataclasses.replace(layer, shape=tuple(shape))
