@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+import phenoscope
 from phenoscope import Recorder, open_run
 from phenoscope.cli.app import run
 
@@ -194,6 +195,11 @@ def test_the_demo_trains_ablates_slims_and_reports_both_networks(tmp_path):
     assert json.loads(again.stdout)["runs"]["vgg16"]["layers"] == summary["runs"]["vgg16"]["layers"], (
         "the same seed gives the same bits"
     )
+
+
+def test_the_version_is_told(capsys):
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"phenoscope {phenoscope.__version__}\n"
 
 
 def test_list_and_show_print_the_catalogue(capsys):

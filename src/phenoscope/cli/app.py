@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
+from .. import __version__
 from ..core.errors import InputError
 
 app = typer.Typer(
     name="phenoscope",
-    help="See how neural networks learn: record how every filter of a network evolves while it trains.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -24,6 +24,21 @@ Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1 .
 Model = Annotated[str | None, typer.Option("--model", metavar="PKG:BUILD", help="A function that builds the network.")]
 Repeats = Annotated[int, typer.Option(min=1, help="Random draws that zeroing is compared with.")]
 Seed = Annotated[int, typer.Option(help="What all random choices derive from.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"phenoscope {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """See how neural networks learn: record how every filter of a network evolves while it trains."""
 
 
 @app.command()
