@@ -202,6 +202,11 @@ def test_the_version_is_told(capsys):
     assert capsys.readouterr().out == f"phenoscope {phenoscope.__version__}\n"
 
 
+def test_without_a_command_the_help_is_shown(capsys):
+    assert run([]) == 0
+    assert "Commands:" in capsys.readouterr().out
+
+
 def test_list_and_show_print_the_catalogue(capsys):
     assert run(["list", "--section", "empirical", "--json"]) == 0
     rows = out(capsys)

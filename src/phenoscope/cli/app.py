@@ -13,7 +13,6 @@ from ..core.errors import InputError
 
 app = typer.Typer(
     name="phenoscope",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -175,6 +174,7 @@ def run(arguments: list[str] | None) -> int:
     """Run one command and give its exit status."""
     command: Any = typer.main.get_command(app)
     try:
+        arguments = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
         status = int(command.main(args=arguments, prog_name="phenoscope", standalone_mode=False) or 0)
     except InputError as error:
         return _wrong(str(error))
