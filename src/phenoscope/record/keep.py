@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from .layers import Found, clean_name
@@ -35,23 +33,3 @@ def next_snapshot(step: int, every: int) -> int:
 
 def whole(tensor: Any) -> Tensor:
     return tensor.full_tensor() if is_sharded(tensor) else tensor.detach()
-
-
-def to_host(tensors: Mapping[str, Tensor]) -> Callable[[], Mapping[str, Tensor]]:
-    """Copies of tensors as they are now; those on CUDA go over without waiting, and whoever calls waits for them."""
-    host, events = {}, []
-    for name, tensor in tensors.items():
-        if tensor.is_cuda:
-            host[name] = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-            host[name].copy_(tensor, non_blocking=True)
-            events.append(torch.cuda.Event())
-            events[-1].record()
-        else:
-            host[name] = tensor.clone()
-
-    def ready() -> Mapping[str, Tensor]:
-        for event in events:
-            event.synchronize()
-        return host
-
-    return ready

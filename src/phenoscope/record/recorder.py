@@ -18,8 +18,9 @@ from torch.optim import Optimizer
 from .. import __version__
 from ..core.errors import InputError, say
 from . import store
-from .keep import next_snapshot, state_of, to_host, weights_of
+from .keep import next_snapshot, state_of, weights_of
 from .layers import Found, find_layers, unwrap
+from .passes.host import to_host
 from .passes.meter import Meter, joined
 from .passes.watched import Moved, Restructured, Watched
 from .rows import Record
