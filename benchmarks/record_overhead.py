@@ -27,18 +27,15 @@ from torch import nn
 from phenoscope import models
 from phenoscope.record.evolution import compare
 from phenoscope.record.layers import find_layers
-from phenoscope.record.passes.meter import Meter
+from phenoscope.record.passes.meter import Meter, numbered
 from phenoscope.record.passes.watched import Watched
 
 TAU = 2e-4
 
 
 def watch(model: nn.Module) -> list[Watched]:
-    watched: list[Watched] = []
-    for each in find_layers(model)[0]:
-        if each.layer.kind.startswith("Conv"):
-            watched.append(Watched(each.layer, each.weight, TAU, sum(map(len, watched))))
-    return watched
+    found = [each for each in find_layers(model)[0] if each.layer.kind.startswith("Conv")]
+    return numbered(Watched(each.layer, each.weight, TAU) for each in found)
 
 
 class Clock:

@@ -3,6 +3,7 @@
 import os
 import socket
 from collections import OrderedDict
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -55,24 +56,34 @@ def record(model, path):
             recorder.step(loss=step)
 
 
-def _process(rank, port, path, how):
+@contextmanager
+def one_of_two(rank, port):
+    """This process as one of two gloo ranks."""
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     dist.init_process_group("gloo", rank=rank, world_size=2)
     torch.set_num_threads(1)
-    model = network()
-    if how == "ddp":
-        model = nn.parallel.DistributedDataParallel(model)
-    else:
-        from torch.distributed.device_mesh import init_device_mesh
-        from torch.distributed.fsdp import fully_shard
-
-        mesh = init_device_mesh("cpu", (2,))
-        if how == "fsdp2, children":
-            for child in model.children():
-                fully_shard(child, mesh=mesh)
-        fully_shard(model, mesh=mesh)
-    record(model, path)
+    yield
     dist.destroy_process_group()
+
+
+def spread(model, how, children):
+    """The model under DistributedDataParallel, or its children and itself under FSDP2."""
+    if how == "ddp":
+        return nn.parallel.DistributedDataParallel(model)
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh("cpu", (2,))
+    for child in children:
+        fully_shard(child, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    return model
+
+
+def _records(rank, port, path, how):
+    with one_of_two(rank, port):
+        model = network()
+        record(spread(model, how, model.children() if how == "fsdp2, children" else []), path)
 
 
 def train(model, path):
@@ -92,25 +103,14 @@ def small():
 
 
 def _trains(rank, port, path, how):
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    dist.init_process_group("gloo", rank=rank, world_size=2)
-    torch.set_num_threads(1)
-    model = small()
-    if how == "ddp":
-        model = nn.parallel.DistributedDataParallel(model)
-    else:
-        from torch.distributed.device_mesh import init_device_mesh
-        from torch.distributed.fsdp import fully_shard
-
-        mesh = init_device_mesh("cpu", (2,))
-        fully_shard(model[0], mesh=mesh)
-        fully_shard(model, mesh=mesh)
-    train(model, path)
-    if how == "fsdp2":
-        with pytest.raises(InputError, match="already holds a run"):  # on both processes: none waits for the other
-            train(model, path)
-        (path.parent / f"refused {rank}").touch()
-    dist.destroy_process_group()
+    with one_of_two(rank, port):
+        model = small()
+        model = spread(model, how, [model[0]])
+        train(model, path)
+        if how == "fsdp2":
+            with pytest.raises(InputError, match="already holds a run"):  # on both: none waits for the other
+                train(model, path)
+            (path.parent / f"refused {rank}").touch()
 
 
 def free_port():
@@ -122,7 +122,7 @@ def free_port():
 @pytest.mark.parametrize("how", ["ddp", "fsdp2", "fsdp2, children"])
 def test_two_processes_write_the_numbers_of_one(tmp_path, how):
     record(network(), tmp_path / "one")
-    mp.start_processes(_process, (free_port(), tmp_path / "two", how), nprocs=2, start_method="spawn")
+    mp.start_processes(_records, (free_port(), tmp_path / "two", how), nprocs=2, start_method="spawn")
     one, two = open_run(tmp_path / "one"), open_run(tmp_path / "two")
     assert list(one) == list(two)
     for name in one:

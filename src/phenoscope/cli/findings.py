@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from typing import Any
 
 
@@ -54,9 +55,7 @@ def _spread(run: dict[str, Any]) -> float:
     shares = [layer["changed"] for layer in run["layers"]]
     if min(shares) <= 0:
         return math.nan
-    logs = [math.log(share) for share in shares]
-    mean = sum(logs) / len(logs)
-    return math.sqrt(sum((value - mean) ** 2 for value in logs) / len(logs))
+    return statistics.pstdev(map(math.log, shares))
 
 
 def _redundant(vgg: dict[str, Any]) -> list[dict[str, Any]]:

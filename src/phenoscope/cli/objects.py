@@ -46,11 +46,7 @@ def load_data(spec: str) -> Any:
     from ..data import Split
 
     target = named_object(spec, "--data")
-    data = (
-        target()
-        if callable(target) and not isinstance(target, (tuple, list)) and not hasattr(target, "__iter__")
-        else target
-    )
+    data = target() if callable(target) and not hasattr(target, "__iter__") else target
     if isinstance(data, Split):
         return data.validation if data.validation is not None else data.test
     pair = isinstance(data, (tuple, list)) and len(data) == 2 and all(isinstance(part, Tensor) for part in data)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import platform
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +12,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from .. import __version__
 from ..core.errors import InputError
 from . import store
 from .evolution import check_threshold
@@ -81,8 +78,6 @@ def evolve(
     metadata: dict[str, Any] = {
         "model": None if model is None else type(unwrap(model)).__name__,
         "every": gaps.pop() if len(gaps) == 1 else None,
-        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "versions": {"phenoscope": __version__, "torch": torch.__version__, "python": platform.python_version()},
         "checkpoints": [each.checkpoint.name for each in plan],
     }
     if model is None:
@@ -156,12 +151,8 @@ def _measure(
     kept = [name for name in (layers[0].parameter, layers[0].bias) if name in shapes]
     names = {layer.parameter for layer in layers} | set(kept)
     current = {name: torch.empty(shapes[name].shape, dtype=shapes[name].dtype) for name in names}
-    watched, start = [], 0
-    for layer in layers:
-        watched.append(Watched(layer, current[layer.parameter], threshold, start))
-        start += len(layer)
     _load(source, plan[0].checkpoint, current)
-    meter = Meter(watched)
+    meter = Meter(Watched(layer, current[layer.parameter], threshold) for layer in layers)
     for index, (step, checkpoint, _) in enumerate(plan):
         if writer.failed:
             return

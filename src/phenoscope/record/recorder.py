@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import atexit
-import platform
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol
 
-import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from .. import __version__
 from ..core.errors import InputError, say
 from . import store
 from .keep import next_snapshot, state_of, weights_of
@@ -218,10 +214,7 @@ class Recorder:
         if self._sharded:
             self._meters.append(ShardedMeter(found, taus))
             return
-        watched: list[Watched] = []
-        for each, tau in zip(found, taus, strict=True):
-            watched.append(Watched(each.layer, each.weight, tau, sum(map(len, watched))))
-        self._meters.append(Meter(watched))
+        self._meters.append(Meter(Watched(f.layer, f.weight, tau) for f, tau in zip(found, taus, strict=True)))
 
     def _guarded(self, action: Callable[[], None]) -> None:
         """Nothing that happens in here may stop the training."""
@@ -306,8 +299,6 @@ class Recorder:
             "model": type(self._model).__name__,
             "parameters": sum(p.numel() for p in self._model.parameters() if not nn.parameter.is_lazy(p)),
             "optimizer": type(self._optimizer).__name__ if self._optimizer else None,
-            "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            "versions": {"phenoscope": __version__, "torch": torch.__version__, "python": platform.python_version()},
         }
 
     def _at_exit(self) -> None:

@@ -58,9 +58,9 @@ class ShardedMeter:
             for piece in _pieces(each.layer, each.weight):
                 weight = piece.weight(local.detach())
                 if piece.straddles:
-                    split.append((Watched(piece.layer, weight, threshold, 0), int(start + piece.filters[0])))
+                    split.append((Watched(piece.layer, weight, threshold), int(start + piece.filters[0])))
                 elif weight.numel():
-                    whole.append(Watched(piece.layer, weight, threshold, sum(map(len, whole))))
+                    whole.append(Watched(piece.layer, weight, threshold))
                     places.append(start + piece.filters)
         self._meter = Meter(whole)
         self._places = np.concatenate(places) if places else np.empty(0, np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import platform
 import threading
 import time
 from collections import deque
@@ -11,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from .. import __version__
 from ..core.errors import InputError, say
 from . import store
 from .counts import dtype_for
@@ -34,7 +37,7 @@ class RunWriter:
     Args:
         path: the folder; made if need be.
         layers: each layer with its threshold.
-        metadata: facts for `run.json`.
+        metadata: facts for `run.json`, beside the time and the versions.
         max_bytes: bound on the values by filter; beyond it they are kept ever more rarely (layer means never are).
         resume: go on with the run that is there; records after `step` are dropped.
         step: with `resume`, the number of updates already made; default: the run's last record.
@@ -76,7 +79,7 @@ class RunWriter:
                 f"{self.path} already holds a run: pass resume=True to go on with it, overwrite=True to replace it, "
                 "or choose another folder"
             )
-        self._metadata = dict(metadata)
+        self._metadata = {**dict(metadata), **_made_with()}
         self.path.mkdir(parents=True, exist_ok=True)
         if resume and store.is_run(self.path):
             self._resume(step)
@@ -297,6 +300,13 @@ class RunWriter:
         self.resumed = True
         self._metadata["resumed"] = [*self._metadata.get("resumed", []), self.last_step]
         self._mark(self._gathered)
+
+
+def _made_with() -> dict[str, Any]:
+    return {
+        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "versions": {"phenoscope": __version__, "torch": torch.__version__, "python": platform.python_version()},
+    }
 
 
 def _now(tensors: Mapping[str, Tensor] | Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:

@@ -12,7 +12,7 @@ from phenoscope.record.evolution import compare
 from phenoscope.record.layers import find_layers
 from phenoscope.record.passes.cpu import CpuPass
 from phenoscope.record.passes.layout import layout
-from phenoscope.record.passes.meter import Meter
+from phenoscope.record.passes.meter import Meter, numbered
 from phenoscope.record.passes.plain import PlainPass
 from phenoscope.record.passes.watched import Watched
 
@@ -56,11 +56,7 @@ LAYERS = {
 
 
 def watch(module, tau):
-    watched, start = [], 0
-    for each in find_layers(module)[0]:
-        watched.append(Watched(each.layer, each.weight, tau, start))
-        start += len(each.layer)
-    return watched
+    return numbered(Watched(each.layer, each.weight, tau) for each in find_layers(module)[0])
 
 
 def wiggle(module, scale, seed):

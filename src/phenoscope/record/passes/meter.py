@@ -25,11 +25,11 @@ class Meter:
     """Measures layers on any mixture of devices, dtypes and memory layouts.
 
     Args:
-        layers: in the order of `Watched.start`, which counts filters over all of them.
+        layers: in the order in which their filters come in the results.
     """
 
     def __init__(self, layers: Iterable[Watched]) -> None:
-        self._layers = list(layers)
+        self._layers = numbered(layers)
         self._filters = sum(len(layer) for layer in self._layers)
         kinds: dict[tuple[str, torch.device, torch.dtype], list[Watched]] = {}
         for layer in self._layers:
@@ -39,7 +39,7 @@ class Meter:
             places = (
                 None if len(kinds) == 1 else np.concatenate([np.arange(m.start, m.start + len(m)) for m in members])
             )
-            self._passes.append((_make(kind, _renumbered(members)), places))
+            self._passes.append((_make(kind, numbered(members)), places))
 
     def measure(self) -> Callable[[], Moved]:
         """What moved since the last call (or since the meter was made), and the copies brought up to date."""
@@ -80,7 +80,9 @@ def _make(kind: str, layers: list[Watched]) -> Pass:
     return PlainPass(layers)
 
 
-def _renumbered(layers: list[Watched]) -> list[Watched]:
+def numbered(layers: Iterable[Watched]) -> list[Watched]:
+    """The same layers, each starting where the one before it ends."""
+    layers = list(layers)
     starts = np.cumsum([0, *(len(layer) for layer in layers)])
     return [dataclasses.replace(layer, start=int(start)) for layer, start in zip(layers, starts, strict=False)]
 

@@ -32,7 +32,7 @@ class Watched:
     layer: Layer
     weight: Tensor
     threshold: float
-    start: int
+    start: int = 0
 
     def __len__(self) -> int:
         return len(self.layer)
