@@ -8,7 +8,23 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_PACKAGES = ("catalogue", "data", "lab", "models", "prune", "record", "report", "stats", "train")
+_PACKAGES = (
+    "catalogue",
+    "data",
+    "explain",
+    "kernels",
+    "lab",
+    "measure",
+    "models",
+    "prune",
+    "record",
+    "report",
+    "represent",
+    "robust",
+    "stats",
+    "theory",
+    "train",
+)
 _NAMES = {"Recorder": "record", "open_run": "record"}
 
 __all__ = [
@@ -16,13 +32,19 @@ __all__ = [
     "__version__",
     "catalogue",
     "data",
+    "explain",
+    "kernels",
     "lab",
+    "measure",
     "models",
     "open_run",
     "prune",
     "record",
     "report",
+    "represent",
+    "robust",
     "stats",
+    "theory",
     "train",
 ]
 

@@ -1,0 +1,3 @@
+"""Learning representations without labels, and probing them."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""Attacks, and training that withstands them."""
+
+__all__: list[str] = []

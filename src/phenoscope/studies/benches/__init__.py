@@ -1,0 +1,1 @@
+"""Experiments that several studies share: data, recipe and trained networks."""

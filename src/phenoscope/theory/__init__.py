@@ -1,0 +1,3 @@
+"""Closed forms and deterministic recursions; no network."""
+
+__all__: list[str] = []
