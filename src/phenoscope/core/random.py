@@ -15,3 +15,9 @@ def seeded(generator: torch.Generator | int | None, device: torch.device | str =
         return generator
     seed = int(torch.randint(2**62, ()).item()) if generator is None else int(generator)
     return torch.Generator(device).manual_seed(seed)
+
+
+def child_seeds(generator: torch.Generator | int | None, n: int) -> list[int]:
+    """`n` seeds drawn from a generator, for work that is divided: members of a fleet, repetitions, workers."""
+    generator = seeded(generator)
+    return torch.randint(2**62, (n,), generator=generator, device=generator.device).tolist()
