@@ -25,7 +25,7 @@ _PACKAGES = (
     "theory",
     "train",
 )
-_NAMES = {"Recorder": "record", "open_run": "record"}
+_NAMES = {"Recorder": "record", "open_run": "record", "run": "lab"}
 
 __all__ = [
     "Recorder",
@@ -43,6 +43,7 @@ __all__ = [
     "report",
     "represent",
     "robust",
+    "run",
     "stats",
     "theory",
     "train",

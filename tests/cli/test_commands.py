@@ -151,7 +151,7 @@ def test_an_interrupted_demo_says_so_and_keeps_what_was_recorded(tmp_path):
     _, said = child.communicate(timeout=60)
     assert (
         child.returncode == 130
-        and b"interrupted; what was recorded so far is kept" in said
+        and b"interrupted; what was finished is kept" in said
         and b"Traceback" not in said
     )
     run = open_run(tmp_path / "demo" / "vgg16")

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from .. import prune, record, train
 from ..core.errors import InputError
+from ..lab.progress import progress
 from ..record import Run
 from ..record.store import write_json
-from .progress import progress
 
 
 def ablation(

@@ -22,6 +22,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print the facts as one JSON 
 Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1 ...")]
 Model = Annotated[str | None, typer.Option("--model", metavar="PKG:BUILD", help="A function that builds the network.")]
 Repeats = Annotated[int, typer.Option(min=1, help="Random draws that zeroing is compared with.")]
+Results = Annotated[Path, typer.Option(help="The folder of results.")]
 Seed = Annotated[int, typer.Option(help="What all random choices derive from.")]
 
 
@@ -146,23 +147,102 @@ def ablate(
 @app.command("list")
 def list_command(
     section: Annotated[str | None, typer.Option(help="Only this section: theory, empirical, robustness ...")] = None,
+    status: Annotated[str | None, typer.Option(help="Only these: specified, ready (can be run) or run.")] = None,
+    results: Results = Path("results"),
     json: Json = False,
 ) -> None:
-    """List the papers of the catalogue."""
+    """List the papers of the catalogue, and what is known of each."""
     from .studies import list_entries
 
-    list_entries(section, json=json)
+    list_entries(section, status, results, json=json)
 
 
 @app.command()
 def show(
     id: Annotated[str, typer.Argument(metavar="ID", help="An entry's id, as `list` gives it.")],
+    results: Results = Path("results"),
     json: Json = False,
 ) -> None:
-    """Show a paper of the catalogue and its registered claims."""
+    """Show a paper of the catalogue: its claims, its study's parameters, its last result."""
     from .studies import show_entry
 
-    show_entry(id, json=json)
+    show_entry(id, results, json=json)
+
+
+@app.command("run")
+def run_command(
+    ids: Annotated[list[str] | None, typer.Argument(metavar="ID...", help="Studies, as `list` names them.")] = None,
+    section: Annotated[str | None, typer.Option(help="All studies of a section.")] = None,
+    all: Annotated[bool, typer.Option("--all", help="All studies.")] = False,
+    preset: Annotated[str, typer.Option(help="smoke (5 s, not judged), default (a minute) or gpu.")] = "default",
+    seed: Seed = 0,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A parameter; may be given again.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(metavar="PKG:BUILD", help="Your own network's factory.")] = None,
+    data: Annotated[str | None, typer.Option(metavar="PKG:LOAD", help="Your own data.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes at once. [default: one a core]")] = None,
+    engine: Annotated[str, typer.Option(help="local, or ray on a cluster.")] = "local",
+    address: Annotated[str | None, typer.Option(help="Of the Ray cluster: auto, or host:port.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Ignore what is kept from earlier runs.")] = False,
+    results: Results = Path("results"),
+    device: Annotated[str | None, typer.Option(help="Where to train. [default: cpu; cuda for the gpu preset]")] = None,
+    json: Json = False,
+) -> None:
+    """Run studies: the experiment, the verdict on each registered claim, the figure."""
+    from .experiments import run_studies
+
+    status = run_studies(
+        ids or [],
+        section=section,
+        all=all,
+        preset=preset,
+        seed=seed,
+        settings=settings or [],
+        model=model,
+        data=data,
+        jobs=jobs,
+        engine=engine,
+        address=address,
+        fresh=fresh,
+        results=results,
+        device=device,
+        json=json,
+    )
+    raise typer.Exit(status)
+
+
+@app.command()
+def gallery(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the site goes.")] = Path("site"),
+    results: Results = Path("results"),
+    json: Json = False,
+) -> None:
+    """Build a static site: every paper, its verdicts, its figure."""
+    from .pages import gallery as build
+
+    build(results, output, json=json)
+
+
+@app.command()
+def serve(
+    results: Results = Path("results"),
+    runs: Annotated[Path, typer.Option(help="The folder under which recorded runs lie.")] = Path("runs"),
+    host: Annotated[str, typer.Option(help="Whom to listen to; other machines too with 0.0.0.0.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+) -> None:
+    """Show the gallery and recorded runs in the browser, live while studies and recorders run."""
+    from .pages import serve as start
+
+    start(results, runs, host, port)
+
+
+@app.command()
+def doctor(json: Json = False) -> None:
+    """Say what is installed, what works, and what to do about the rest."""
+    from .doctor import doctor as examine
+
+    raise typer.Exit(examine(json=json))
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -188,7 +268,7 @@ def run(arguments: list[str] | None) -> int:
             return _wrong(str(error.format_message()) + " (see phenoscope --help)")
         raise
     if status == 130:
-        print("phenoscope: interrupted; what was recorded so far is kept", file=sys.stderr)
+        print("phenoscope: interrupted; what was finished is kept", file=sys.stderr)
     return status
 
 

@@ -16,12 +16,12 @@ from torch import nn
 
 from .. import data, models, train
 from ..core.errors import InputError
+from ..lab.progress import progress
 from ..record import Recorder, Run, open_run
 from ..record.store import is_run, write_json
 from .ablation import ablation, facts
 from .findings import findings
 from .objects import checked_device
-from .progress import progress
 from .tables import ablation_table, layer_table, slimming_table
 
 RATE, BATCH, EVERY = 2e-4, 64, 10  # as in the paper

@@ -10,10 +10,10 @@ from rich.console import Console
 
 from .. import record
 from ..core.errors import InputError
+from ..lab.progress import progress
 from ..record.tensors import load_tensors
 from .ablation import ablation, facts, matching
 from .objects import build_model, checked_device, load_data
-from .progress import progress
 from .tables import ablation_table, slimming_table
 
 
