@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: setup setup-dev demo test lint format bench clean
+.PHONY: setup setup-dev demo test lint format bench results studies clean
 
 setup: .venv/ready
 setup-dev: .venv/ready-dev
@@ -38,6 +38,15 @@ format: setup-dev
 
 bench: setup-dev
 	$(BIN)/python benchmarks/record_overhead.py
+	$(BIN)/python benchmarks/fleet.py
+	$(BIN)/python benchmarks/shapes.py
+
+# The README's table from the verdicts in docs/results; `studies` runs every study first (half an hour on two cores).
+results: setup
+	$(BIN)/python tools/results.py
+
+studies: setup
+	$(BIN)/python tools/results.py --run
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

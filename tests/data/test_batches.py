@@ -3,7 +3,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from phenoscope.core.errors import InputError
-from phenoscope.data import batches, digits
+from phenoscope.data import as_tensors, batches, digits
 from phenoscope.data.batches import batch_count
 
 X, Y = torch.arange(20.0).reshape(10, 2), torch.arange(10)
@@ -71,3 +71,18 @@ def test_the_number_of_batches_is_known_where_it_can_be():
     assert batch_count(DataLoader(TensorDataset(X, Y), batch_size=3), 4) == 4
     assert batch_count(DataLoader(Stream(), batch_size=3), 4) is None
     assert batch_count(iter([(X, Y)]), 4) is None
+
+
+@pytest.mark.parametrize("data", [(X, Y), DataLoader(TensorDataset(X, Y), batch_size=3), TensorDataset(X, Y), Stream()])
+def test_any_data_as_one_pair_of_tensors(data):
+    x, y = as_tensors(data)
+    assert torch.equal(x, X) and torch.equal(y, Y)
+
+
+def test_what_makes_no_tensors_is_named():
+    with pytest.raises(InputError, match="gave no batches"):
+        as_tensors([])
+    with pytest.raises(InputError, match="list"):
+        as_tensors([1, 2])
+    with pytest.raises(InputError, match="NaN"):
+        as_tensors([(X * torch.nan, Y)])

@@ -145,3 +145,30 @@ def test_bad_arguments_are_named():
         resnet(width=-1)
     with pytest.raises(InputError, match="shape"):
         resnet((3, 0, 32))
+
+
+def test_the_18_layers_have_two_3x3_convolutions_a_unit():
+    network = resnet((3, 32, 32), 10, depth=18, width=0.25, generator=0).eval()
+    convolutions = [m for name, m in network.named_modules() if isinstance(m, nn.Conv2d) and "shortcut" not in name]
+    assert len(convolutions) == 17 and {m.kernel_size for m in convolutions[1:]} == {(3, 3)}
+    assert network(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
+    channels, total = 16, 49 * 3 * 16 + 16
+    for out in (16, 16, 32, 32, 64, 64, 128, 128):
+        norms, inner = 2 * channels + 2 * out, 9 * channels * out + 9 * out * out + out
+        total += norms + inner + (channels * out + out if channels != out else 0)
+        channels = out
+    assert sum(p.numel() for p in network.parameters()) == total + 2 * channels + channels * 10 + 10
+
+
+def test_a_plain_network_is_the_residual_one_without_shortcuts():
+    network = resnet((3, 8, 8), 4, depth=18, width=0.125, residual=False, norm=None, generator=0)
+    assert not any("shortcut" in name for name, _ in network.named_modules())
+    unit = network.block1.unit1
+    x = torch.randn(2, 8, 4, 4)
+    assert torch.equal(unit(x), unit.conv2(unit.relu1(unit.conv1(unit.relu(x)))))
+    assert unit.conv1.bias is not None  # nothing after it shifts
+
+
+def test_a_depth_that_is_not_published_is_refused():
+    with pytest.raises(InputError, match="depth"):
+        resnet(depth=20)

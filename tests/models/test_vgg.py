@@ -8,13 +8,15 @@ from phenoscope.core.errors import InputError
 from phenoscope.models import VGG16_OBSERVED, vgg
 
 BLOCKS = [[64, 64], [128, 128], [256] * 3, [512] * 3, [512] * 3]
+COUNTS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 
 
-def closed_form(shape, classes, width=1.0, batch_norm=False):
-    """Parameters of VGG-16, from table D of Simonyan and Zisserman."""
+def closed_form(shape, classes, width=1.0, batch_norm=False, depth=16):
+    """Parameters of a VGG, from table 1 of Simonyan and Zisserman."""
     channels, height, units = shape[0], shape[1], round(4096 * width)
     total = 0
-    for out in (round(width * c) for block in BLOCKS for c in block):
+    wanted = [[block[0]] * count for block, count in zip(BLOCKS, COUNTS[depth], strict=True)]
+    for out in (round(width * c) for block in wanted for c in block):
         total += 9 * channels * out + out + (2 * out if batch_norm else 0)
         channels = out
     for out in [units, units, classes] if height >= 64 else [classes]:
@@ -43,9 +45,23 @@ def test_closed_form_gives_the_published_count():
     ],
 )
 def test_parameter_count_and_output_shape(shape, classes, width, batch_norm):
-    network = vgg(shape, classes, width=width, batch_norm=batch_norm, generator=0)
+    network = vgg(shape, classes, width=width, norm="batch" if batch_norm else None, generator=0)
     assert parameters(network) == closed_form(shape, classes, width, batch_norm)
     assert network.eval()(torch.zeros(1, *shape)).shape == (1, classes)
+
+
+@pytest.mark.parametrize(("depth", "published"), [(11, 132_863_336), (13, 133_047_848), (19, 143_667_240)])
+def test_other_depths_have_their_published_counts(depth, published):
+    assert closed_form((3, 224, 224), 1000, depth=depth) == published
+    network = vgg((3, 64, 64), 7, width=0.125, depth=depth, generator=0)
+    assert parameters(network) == closed_form((3, 64, 64), 7, 0.125, depth=depth)
+
+
+def test_fewer_blocks_take_smaller_images():
+    network = vgg((3, 16, 16), 5, width=0.125, blocks=3, activation="tanh", norm="layer", generator=0)
+    assert network(torch.zeros(1, 3, 16, 16)).shape == (1, 5)
+    assert [name for name, _ in network.named_children()] == ["block1", "block2", "block3", "flatten", "fc8"]
+    assert isinstance(network.block1.relu1, nn.Tanh) and isinstance(network.block1.norm1, nn.GroupNorm)
 
 
 def test_every_convolution_bears_its_published_name_and_width():
@@ -64,7 +80,7 @@ def test_the_paper_has_no_batch_norm_and_dropout_only_in_the_large_head():
     assert nn.BatchNorm2d not in kinds(small) | kinds(large)
     assert nn.Dropout not in kinds(small)
     assert nn.Dropout in kinds(large)
-    assert nn.BatchNorm2d in kinds(vgg(width=0.125, batch_norm=True, generator=0))
+    assert nn.BatchNorm2d in kinds(vgg(width=0.125, norm="batch", generator=0))
 
 
 def test_every_block_halves_the_image():
@@ -78,7 +94,7 @@ def test_every_block_halves_the_image():
 
 def test_a_seed_gives_the_same_bits_and_leaves_torchs_generator_alone():
     state = torch.get_rng_state()
-    one, same, other = (vgg(width=0.125, batch_norm=True, generator=seed).state_dict() for seed in (3, 3, 4))
+    one, same, other = (vgg(width=0.125, norm="batch", generator=seed).state_dict() for seed in (3, 3, 4))
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(one[name], same[name]) for name in one)
     assert not torch.equal(one["block1.conv1.weight"], other["block1.conv1.weight"])
@@ -112,6 +128,8 @@ def test_weights_have_he_variance_and_biases_are_zero():
         ({"num_classes": 0}, "num_classes"),
         ({"width": 0.0}, "width"),
         ({"width": float("nan")}, "width"),
+        ({"depth": 12}, "depth"),
+        ({"blocks": 6}, "blocks"),
     ],
 )
 def test_bad_arguments_are_named(arguments, culprit):

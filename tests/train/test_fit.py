@@ -158,7 +158,7 @@ def test_accuracy_is_the_share_of_correct_decisions_whatever_the_batch():
 
 
 def test_accuracy_evaluates_and_leaves_modes_gradients_and_statistics_alone():
-    model = models.vgg(width=0.0625, batch_norm=True, generator=0).train()
+    model = models.vgg(width=0.0625, norm="batch", generator=0).train()
     model.block1.eval()
     modes = [module.training for module in model.modules()]
     state = {name: value.clone() for name, value in model.state_dict().items()}

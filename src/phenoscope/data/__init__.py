@@ -1,7 +1,59 @@
 """Data sets, and data in the forms that every function takes."""
 
-from .batches import batches
+from .adapters import from_loader, from_torchvision, load
+from .batches import as_tensors, batches
 from .digits import digits
+from .digits_tinted import tinted_digits
+from .drawn.cues import Conflict, add_tag, cue_conflict
+from .drawn.outlines import OUTLINES, outline
+from .drawn.patterns import PATTERNS, pattern
+from .drawn.render import BACKGROUNDS, Factors, render
+from .drawn.shapes import Scenes, shapes
+from .drawn.textures import texture
+from .mnist1d import mnist1d
+from .noise import label_noise, randomize
+from .photos import patches, photos
 from .split import Split
+from .synthetic.gaussian import gaussian_mixture, separable, sphere
+from .synthetic.teacher import Teacher, teacher
+from .transform.augment import color, compose, crop, spatial
+from .transform.warp import warp
 
-__all__ = ["Split", "batches", "digits"]
+__all__ = [
+    "BACKGROUNDS",
+    "OUTLINES",
+    "PATTERNS",
+    "Conflict",
+    "Factors",
+    "Scenes",
+    "Split",
+    "Teacher",
+    "add_tag",
+    "as_tensors",
+    "batches",
+    "color",
+    "compose",
+    "crop",
+    "cue_conflict",
+    "digits",
+    "from_loader",
+    "from_torchvision",
+    "gaussian_mixture",
+    "label_noise",
+    "load",
+    "mnist1d",
+    "outline",
+    "patches",
+    "pattern",
+    "photos",
+    "randomize",
+    "render",
+    "separable",
+    "shapes",
+    "spatial",
+    "sphere",
+    "teacher",
+    "texture",
+    "tinted_digits",
+    "warp",
+]

@@ -55,6 +55,40 @@ def batch_count(data: Data, size: int) -> int | None:
         return None
 
 
+def as_tensors(data: Any) -> tuple[Tensor, Tensor]:
+    """Data in any form as one pair of tensors, in memory.
+
+    Args:
+        data: a pair of tensors `(x, y)`, a loader of batches of two tensors, or a data set of pairs (input, label).
+
+    Raises:
+        InputError: what `batches` refuses, a loader without batches, or examples that cannot be stacked.
+    """
+    pair = _pair(data, 1) if not _is_dataset(data) else None
+    if pair is not None:
+        return pair
+    if _is_dataset(data):
+        data = torch.utils.data.DataLoader(data, batch_size=256)
+    xs, ys = [], []
+    try:
+        for x, y in data:
+            xs.append(torch.as_tensor(x))
+            ys.append(torch.as_tensor(y))
+        if not xs:
+            raise InputError("the loader gave no batches")
+        pair = torch.cat(xs), torch.cat(ys)
+    except InputError:
+        raise
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"the {type(data).__name__} gave no stackable batches (x, y): {error}") from error
+    _check(*pair)
+    return pair
+
+
+def _is_dataset(data: Any) -> bool:
+    return isinstance(data, torch.utils.data.Dataset)
+
+
 def _pair(data: Data, size: int) -> tuple[Tensor, Tensor] | None:
     """The tensors, checked; `None` for a loader."""
     if isinstance(data, (tuple, list)) and len(data) == 2 and all(isinstance(part, Tensor) for part in data):

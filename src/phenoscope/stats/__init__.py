@@ -1,5 +1,7 @@
-"""Numbers about numbers: the intervals by which results are judged. NumPy and SciPy only."""
+"""Numbers about numbers: the intervals by which results are judged, ranks and slopes. NumPy, SciPy and xarray only."""
 
 from .bootstrap import Interval, bootstrap
+from .rank import kendall, spearman
+from .slopes import Slope, decay_rate, loglog_slope
 
-__all__ = ["Interval", "bootstrap"]
+__all__ = ["Interval", "Slope", "bootstrap", "decay_rate", "kendall", "loglog_slope", "spearman"]

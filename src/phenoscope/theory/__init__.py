@@ -1,3 +1,17 @@
 """Closed forms and deterministic recursions; no network."""
 
-__all__: list[str] = []
+from .gaussian.activations import Activation, activation
+from .gaussian.moments import gaussian_moments
+from .propagation.mlp import CriticalInit, MeanField, critical_gain, critical_init, critical_line, mean_field
+
+__all__ = [
+    "Activation",
+    "CriticalInit",
+    "MeanField",
+    "activation",
+    "critical_gain",
+    "critical_init",
+    "critical_line",
+    "gaussian_moments",
+    "mean_field",
+]

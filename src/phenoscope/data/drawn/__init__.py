@@ -1,0 +1,1 @@
+"""Images drawn to order, every factor of which is known."""

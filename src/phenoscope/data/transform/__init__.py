@@ -1,0 +1,1 @@
+"""What is done to inputs: moved, recolored, cut, corrupted."""

@@ -1,0 +1,1 @@
+"""How far training stays from its linearization."""

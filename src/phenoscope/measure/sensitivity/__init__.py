@@ -1,0 +1,1 @@
+"""How outputs change with inputs."""

@@ -1,0 +1,1 @@
+"""Numbers about networks trained over a range of widths, sizes or settings."""

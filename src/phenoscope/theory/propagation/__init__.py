@@ -1,0 +1,1 @@
+"""How lengths, correlations and gradients pass through random networks, layer by layer."""
