@@ -89,3 +89,32 @@ def browser() -> Iterator[object]:
         chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield chromium
         chromium.close()
+
+
+@pytest.fixture
+def opened(browser):
+    """opened(address, **settings of the window) -> a page; fails on any error, warning, dialog or request elsewhere."""
+    contexts, troubles = [], []
+
+    def load(address, **settings):
+        context = browser.new_context(**{"viewport": {"width": 1200, "height": 900}, **settings})
+        contexts.append(context)
+        page = context.new_page()
+        home = address.split("/")[2]
+        page.on("console", lambda m: troubles.append(m.text) if m.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.on("dialog", lambda dialog: (troubles.append("a dialog opened"), dialog.dismiss()))
+        page.on("request", lambda r: None if _own(r.url, home) else troubles.append(r.url))
+        page.goto(address)
+        return page
+
+    yield load
+    for context in contexts:
+        context.close()
+    assert troubles == []
+
+
+def _own(url: str, home: str) -> bool:
+    """Whether an address is on disk, in the page, or of the server at `home`."""
+    scheme, _, rest = url.partition(":")
+    return scheme in ("file", "data", "blob") or (bool(home) and rest.startswith(f"//{home}/"))

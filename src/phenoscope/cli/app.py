@@ -22,6 +22,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print the facts as one JSON 
 Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1 ...")]
 Model = Annotated[str | None, typer.Option("--model", metavar="PKG:BUILD", help="A function that builds the network.")]
 Repeats = Annotated[int, typer.Option(min=1, help="Random draws that zeroing is compared with.")]
+Folders = Annotated[
+    list[Path] | None, typer.Option("--results", help="Folders of results. [default: results, docs/results]")
+]
 Results = Annotated[Path, typer.Option(help="The folder of results.")]
 Seed = Annotated[int, typer.Option(help="What all random choices derive from.")]
 
@@ -215,26 +218,27 @@ def run_command(
 @app.command()
 def gallery(
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the site goes.")] = Path("site"),
-    results: Results = Path("results"),
+    results: Folders = None,
+    runs: Annotated[list[Path] | None, typer.Option(help="Recorded runs, or folders of them.")] = None,
     json: Json = False,
 ) -> None:
     """Build a static site: every paper, its verdicts, its figure."""
     from .pages import gallery as build
 
-    build(results, output, json=json)
+    build(results or [], runs or [], output, json=json)
 
 
 @app.command()
 def serve(
-    results: Results = Path("results"),
-    runs: Annotated[Path, typer.Option(help="The folder under which recorded runs lie.")] = Path("runs"),
+    results: Folders = None,
+    runs: Annotated[list[Path] | None, typer.Option(help="Where recorded runs lie. [default: runs]")] = None,
     host: Annotated[str, typer.Option(help="Whom to listen to; other machines too with 0.0.0.0.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
 ) -> None:
     """Show the gallery and recorded runs in the browser, live while studies and recorders run."""
     from .pages import serve as start
 
-    start(results, runs, host, port)
+    start(results or [], runs or [], host, port)
 
 
 @app.command()

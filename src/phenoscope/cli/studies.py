@@ -40,7 +40,8 @@ def list_entries(section: str | None, status: str | None, results: Path, *, json
     console.print(table)
     runnable = sum(each.status != "specified" for each in known.values())
     claims = sum(len(each.claims) for each in found)
-    console.print(f"{len(found)} papers, {claims} registered claims; {runnable} studies can be run", highlight=False)
+    papers = "1 paper" if len(found) == 1 else f"{len(found)} papers"
+    console.print(f"{papers}, {claims} registered claims; {runnable} studies can be run", highlight=False)
 
 
 def show_entry(id: str, results: Path, *, json: bool) -> None:

@@ -1,5 +1,7 @@
-"""Pages and figures for recorded runs, as files that need no network."""
+"""Pages and figures for recorded runs and for studies, as files that need no network, or served while things run."""
 
+from .gallery import gallery
 from .run_report import run_report
+from .serve import serve
 
-__all__ = ["run_report"]
+__all__ = ["gallery", "run_report", "serve"]

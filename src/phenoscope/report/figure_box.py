@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..core.errors import InputError
+from .narrow import stack_narrow
 from .theme import data_script, text
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
+
+HEIGHT = 450  # of a figure that does not say
 
 
 def section(title: str, lead: str, content: str) -> str:
@@ -35,12 +39,32 @@ def figure_box(identifier: str, title: str, draw: Callable[[], Figure]) -> str:
     except InputError as error:
         return note(str(error))
     figure.layout.template = None  # the page has its own, light and dark
-    height = int(figure.layout.height or 450)
+    return _box(identifier, title, int(figure.layout.height or HEIGHT), str(figure.to_json()))
+
+
+def stored_figure_box(identifier: str, title: str, read: Callable[[], dict[str, Any]]) -> str:
+    """A figure that lies on disk; where it cannot be shown, the sentence that says why.
+
+    Args:
+        identifier, title: as for `figure_box`.
+        read: gives its `data` and `layout`, already harmless; its InputError is the sentence.
+    """
+    try:
+        figure = read()
+    except InputError as error:
+        return note(str(error))
+    given = figure["layout"].get("height")
+    height = int(given) if isinstance(given, (int, float)) and 0 < given < 20_000 else HEIGHT
+    figure["layout"]["height"] = height
+    stack_narrow(figure["layout"], height)
+    return _box(identifier, title, height, json.dumps(figure))
+
+
+def _box(identifier: str, title: str, height: int, content: str) -> str:
     return (
         f"<figure class='plot' data-figure='{identifier}' aria-label='{text(title)}'>\n"
         f"<div class='controls'></div>\n<div class='legend'></div>\n"
-        f"<div class='drawing' style='min-height:{height}px'></div>\n</figure>\n"
-        + data_script(identifier, str(figure.to_json()))
+        f"<div class='drawing' style='min-height:{height}px'></div>\n</figure>\n" + data_script(identifier, content)
     )
 
 

@@ -4,6 +4,8 @@
   const NARROW = 620; // pixels of width under which the columns of a figure stand below one another
   const METHODS = { relayout: Plotly.relayout, restyle: Plotly.restyle, update: Plotly.update };
   const TOOLS = ["toImage", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"];
+  const COLORS = ["#2e7cc4", "#d1603d", "#3a9a72", "#a06cc0", "#c0922a", "#3f9fb0", "#c4577f", "#7d8790"];
+  const MARGIN = { l: 60, r: 20, t: 50, b: 50 };
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const touch = matchMedia("(pointer: coarse)");
   const drawn = new Set();
@@ -23,14 +25,16 @@
     const color = (name) => style.getPropertyValue(name).trim();
     const axis = {
       gridcolor: color("--grid"), linecolor: color("--line"), zerolinecolor: color("--line"), tickcolor: color("--line"),
-      automargin: true, tickfont: { color: color("--muted"), size: 11 }, title: { standoff: 8, font: { color: color("--muted") } },
+      automargin: true, exponentformat: "power", tickfont: { color: color("--muted"), size: 11 }, title: { standoff: 8, font: { color: color("--muted") } },
     };
+    const axis3d = { gridcolor: color("--line"), color: color("--muted"), backgroundcolor: "rgba(0,0,0,0)" };
     const bar = { tickfont: { color: color("--muted"), size: 11 }, title: { font: { color: color("--muted") } } };
     return {
       layout: {
         font: { family: getComputedStyle(document.body).fontFamily, color: color("--text"), size: 12 },
         paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-        xaxis: axis, yaxis: axis,
+        xaxis: axis, yaxis: axis, polar: { bgcolor: "rgba(0,0,0,0)", radialaxis: axis, angularaxis: axis },
+        scene: { xaxis: axis3d, yaxis: axis3d, zaxis: axis3d }, coloraxis: { colorbar: bar }, colorway: COLORS,
         annotationdefaults: { font: { color: color("--text"), size: 13 } },
         hoverlabel: { bgcolor: color("--raised"), bordercolor: color("--line"), font: { color: color("--text") } },
         modebar: { bgcolor: "rgba(0,0,0,0)", color: color("--muted"), activecolor: color("--accent") },
@@ -54,10 +58,11 @@
   function controls(figure, drawing, menus) {
     const box = figure.querySelector(".controls");
     for (const menu of menus) {
-      const labels = menu.buttons.map((button) => plain(button.label).slice(plain(menu.name).length + 2));
+      const name = plain(menu.name);
+      const labels = menu.buttons.map(({ label }) => plain(label).slice(name ? name.length + 2 : 0));
       const run = (index) => METHODS[menu.buttons[index].method](drawing, ...structuredClone(menu.buttons[index].args));
       const control = element(labels.length > 4 ? "label" : "fieldset", box, { className: "control" });
-      element("span", control, { textContent: plain(menu.name) });
+      element("span", control, { textContent: name });
       if (labels.length > 4) {
         const select = element("select", control);
         labels.forEach((label, index) => element("option", select, { textContent: label, value: index }));
@@ -65,7 +70,7 @@
         select.addEventListener("change", () => run(select.selectedIndex));
         continue;
       }
-      control.setAttribute("aria-label", plain(menu.name));
+      control.setAttribute("aria-label", name);
       const choices = element("span", control, { className: "choices" });
       const buttons = labels.map((label) => element("button", choices, { type: "button", textContent: label }));
       const press = (chosen) => buttons.forEach((button, index) => button.setAttribute("aria-pressed", index === chosen));
@@ -88,8 +93,10 @@
       const members = spec.data.flatMap((other, at) => (same(other, at) ? [at] : []));
       let shown = trace.visible !== "legendonly";
       const button = element("button", row, { type: "button" });
-      const swatch = element("i", button, { className: trace.mode === "markers" ? "mark" : "" });
-      swatch.style.background = trace.line?.color ?? trace.marker?.color ?? "currentColor";
+      const full = drawing._fullData[index];
+      const swatch = element("i", button, { className: full.mode === "markers" || full.type === "bar" ? "mark" : "" });
+      const colors = [trace, full].flatMap((each) => [each.line?.color, each.marker?.color]);
+      swatch.style.background = colors.find((color) => typeof color === "string") ?? "currentColor";
       element("span", button, { textContent: plain(trace.name) });
       button.setAttribute("aria-pressed", shown);
       button.addEventListener("click", () => {
@@ -108,8 +115,9 @@
       const spec = JSON.parse(document.getElementById(figure.dataset.figure).textContent);
       const menus = spec.layout.updatemenus ?? [];
       delete spec.layout.updatemenus;
-      if (menus.length) spec.layout.margin.t -= 40; // the room that the menus would have taken
-      if (spec.layout.showlegend !== false) legend(figure, drawing, spec);
+      spec.layout.margin = { ...MARGIN, ...spec.layout.margin };
+      if (menus.length) spec.layout.margin.t = Math.max(spec.layout.margin.t - 40, 0); // the room of the menus
+      const named = spec.layout.showlegend !== false;
       Object.assign(spec.layout, { template: template(), showlegend: false, width: drawing.clientWidth });
       if (touch.matches) {
         spec.layout.dragmode = false; // so that a finger scrolls the page
@@ -118,6 +126,7 @@
       await Plotly.newPlot(drawing, spec.data, spec.layout, {
         displaylogo: false, plotlyServerURL: "", modeBarButtons: [TOOLS], // plotly's own bar offers to upload the figure
       });
+      if (named) legend(figure, drawing, spec);
       await Plotly.relayout(drawing, fitted(drawing.layout, drawing.clientWidth));
       drawing.style.minHeight = "";
       controls(figure, drawing, menus);

@@ -19,7 +19,7 @@ from .figure_box import figure_box, note, section
 from .paper import observed, paper_table
 from .results import read_ablation, read_slimming
 from .tables import ablation_table, slimming_table
-from .theme import page, text
+from .theme import Live, page, text
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -27,12 +27,13 @@ if TYPE_CHECKING:
 _ABLATE = "`phenoscope ablate RUN --model pkg:build --data pkg:load`"
 
 
-def run_page(name: str, run: Run, image: Tensor | Path | str | None = None) -> str:
+def run_page(name: str, run: Run, image: Tensor | Path | str | None = None, *, live: Live | None = None) -> str:
     """All that is known of a run: its facts, its figures, the ablation and the slimming.
 
     Args:
         name: as the page calls the run.
         image: for the feature maps; by default the one that lies with the run.
+        live: for a page that follows what changes.
     """
     rows = "".join(f"<div><dt>{text(fact)}</dt><dd>{text(value)}</dd></div>\n" for fact, value in facts(run).items())
     said = "".join(f"<p>{text(each)}</p>\n" for each in notes(run))
@@ -45,7 +46,7 @@ def run_page(name: str, run: Run, image: Tensor | Path | str | None = None) -> s
         body.append(section(title, lead, figure_box(f"figure-{len(body)}", title, draw)))
     body.append(_ablation(run))
     body.append(_slimming(run))
-    return page(f"{name} – filter evolution", "".join(body) + "</main>\n")
+    return page(f"{name} – filter evolution", "".join(body) + "</main>\n", live=live)
 
 
 def _figures(

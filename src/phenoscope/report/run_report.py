@@ -8,10 +8,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..core.errors import InputError
 from ..record.figures.names import named
 from ..record.run import Run, open_run
 from .index_page import index_page
+from .pages_folder import write_pages
 from .run_page import run_page
 from .theme import scripts
 
@@ -41,33 +41,21 @@ def run_report(
     """
     given = [runs] if isinstance(runs, (Run, Path, str)) else list(runs)
     several = named([run if isinstance(run, Run) else open_run(run) for run in given])
-    pages: dict[str, tuple[str, Run]] = {}
-    for name, run in several:
-        pages[_file_name(name, taken=pages)] = (name, run)
-    files = scripts() | {file: run_page(name, run, image) for file, (name, run) in pages.items()}
-    files["index.html"] = index_page(pages)  # last, so that it links to nothing that is not there
-    directory = Path(directory)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        for file, content in files.items():
-            _write(directory / file, content)
-    except OSError as error:
-        raise InputError(f"the report cannot be written to {directory}: {error}") from error
-    return directory / "index.html"
+    files = page_names([name for name, _ in several])
+    pages = {files[name]: (name, run) for name, run in several}
+    content = scripts() | {file: run_page(name, run, image) for file, (name, run) in pages.items()}
+    write_pages(Path(directory), content | {"index.html": index_page(pages)})
+    return Path(directory) / "index.html"
 
 
-def _file_name(name: str, taken: dict[str, tuple[str, Run]]) -> str:
-    """A file name of plain characters that no other page has."""
-    plain = "run-" + (re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60] or "1")
-    number, file = 1, f"{plain}.html"
-    while file in taken:
-        number += 1
-        file = f"{plain}-{number}.html"
-    return file
-
-
-def _write(path: Path, content: str) -> None:
-    """Beside, then renamed into place."""
-    beside = path.with_name(path.name + ".new")
-    beside.write_text(content, encoding="utf-8")
-    beside.replace(path)
+def page_names(names: Sequence[str]) -> dict[str, str]:
+    """For every run's name, a file name of plain characters that no other page has."""
+    files: dict[str, str] = {}
+    for name in names:
+        plain = "run-" + (re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60] or "1")
+        number, file = 1, f"{plain}.html"
+        while file in files.values():
+            number += 1
+            file = f"{plain}-{number}.html"
+        files[name] = file
+    return files

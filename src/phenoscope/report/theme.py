@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 from ..record.figures.names import readable
 
+FIGURES = ("plotly.min.js", "page.js")  # what a page with figures loads
 _HERE = Path(__file__).parent
 
 # Scripts come from the page's own folder only, and nothing goes over a network. `file:` because browsers disagree on
@@ -15,6 +18,9 @@ _HERE = Path(__file__).parent
 _POLICY = (
     "default-src 'none'; script-src 'self' file:; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; "
     "form-action 'none'"
+)
+_NO_SCRIPT = (
+    '<noscript><p class="note">The figures need JavaScript, which is switched off in this browser.</p></noscript>\n'
 )
 _ICON = (
     "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'%3E"
@@ -24,31 +30,62 @@ _ICON = (
 )
 
 
-def page(title: str, body: str) -> str:
+@dataclasses.dataclass(frozen=True)
+class Live:
+    """What a page that is served while things change must know of itself.
+
+    Attributes:
+        page: its name, as `live.json` calls it.
+        version: of what it shows.
+    """
+
+    page: str
+    version: str
+
+
+def page(
+    title: str,
+    body: str,
+    *,
+    styles: Sequence[str] = (),
+    scripts: Sequence[str] = FIGURES,
+    live: Live | None = None,
+) -> str:
     """A whole page.
 
     Args:
         title: plain text.
         body: HTML, already escaped where it must be.
+        styles: sheets of this package besides the common one.
+        scripts: files beside the page.
+        live: for a page that follows what changes; it asks its own server, and nobody else.
     """
+    policy, bar = _POLICY, ""
+    if live:
+        policy = live_policy()
+        scripts = [*scripts, "live.js"]
+        bar = (
+            f"<aside id='live' data-page='{text(live.page)}' data-version='{text(live.version)}' "
+            "aria-label='What is running' hidden></aside>\n"
+        )
+    sheets = "".join(_packaged(name) for name in ("page.css", *styles))
+    without = _NO_SCRIPT if "page.js" in scripts else ""
+    loaded = "".join(f'<script src="{name}"></script>\n' for name in scripts)
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <title>{text(title)}</title>
 <link rel="icon" href="{_ICON}">
 <style>
-{_packaged("page.css")}</style>
+{sheets}</style>
 </head>
 <body>
-{body}
-<noscript><p class="note">The figures need JavaScript, which is switched off in this browser.</p></noscript>
-<script src="plotly.min.js"></script>
-<script src="page.js"></script>
-</body>
+{bar}{body}
+{without}{loaded}</body>
 </html>
 """
 
@@ -70,11 +107,21 @@ def data_script(identifier: str, content: str) -> str:
     return f'<script type="application/json" id="{identifier}">{content}</script>'
 
 
-def scripts() -> dict[str, str]:
+def scripts(names: Sequence[str] = FIGURES) -> dict[str, str]:
     """The files that all pages of a folder share, by name."""
+    return {name: _plotly() if name == "plotly.min.js" else _packaged(name) for name in names}
+
+
+def live_policy() -> str:
+    """What a page may load that is served while things change: also answers of its own server."""
+    return f"{_POLICY}; connect-src 'self'"
+
+
+@cache
+def _plotly() -> str:
     from plotly.offline import get_plotlyjs
 
-    return {"plotly.min.js": get_plotlyjs(), "page.js": _packaged("page.js")}
+    return str(get_plotlyjs())
 
 
 @cache

@@ -1,0 +1,1 @@
+"""Which parts of an input speak for an output."""

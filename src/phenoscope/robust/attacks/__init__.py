@@ -1,0 +1,1 @@
+"""Attacks on inputs, and evaluation under them."""
