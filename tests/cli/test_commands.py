@@ -149,11 +149,7 @@ def test_an_interrupted_demo_says_so_and_keeps_what_was_recorded(tmp_path):
         time.sleep(0.05)
     child.send_signal(signal.SIGINT)
     _, said = child.communicate(timeout=60)
-    assert (
-        child.returncode == 130
-        and b"interrupted; what was finished is kept" in said
-        and b"Traceback" not in said
-    )
+    assert child.returncode == 130 and b"interrupted; what was finished is kept" in said and b"Traceback" not in said
     run = open_run(tmp_path / "demo" / "vgg16")
     assert len(run.steps) >= 1 and "block1.conv1.weight" in run.final()
 

@@ -46,4 +46,4 @@ def _public(module: ModuleType, name: str, attribute: str) -> set[str]:
     """`name.attribute`, if `name` is a package of the toolbox in that module."""
     package = getattr(module, name, None)
     own = isinstance(package, ModuleType) and package.__name__.split(".")[1:] == [name]
-    return {f"{name}.{attribute}"} if own and name in _TOOLBOX else set()
+    return {f"{name}.{attribute}"} if own and name in _TOOLBOX and not attribute.isupper() else set()
