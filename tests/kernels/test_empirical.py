@@ -107,6 +107,23 @@ def test_activations_in_place_and_shared_layers_give_the_right_kernel():
     torch.testing.assert_close(kernels.empirical_ntk(twice, x), explicit(twice, x, x), rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # the older of torch's two spectral norms
+def test_layers_that_are_more_than_linear_take_the_jacobian():
+    torch.manual_seed(0)
+    old, new = nn.utils.spectral_norm, nn.utils.parametrizations.spectral_norm
+    old, new = (nn.Sequential(n(nn.Linear(5, 4)), nn.Tanh(), nn.Linear(4, 2)).double().eval() for n in (old, new))
+    hooked = dense()
+    hooked.linear1.register_forward_hook(lambda _, __, out: 2 * out)
+    x = inputs(4, 5)
+    for model in (old, new, hooked):
+        torch.testing.assert_close(kernels.empirical_ntk(model, x), explicit(model, x, x), rtol=1e-10, atol=1e-12)
+
+
+def test_inputs_are_taken_to_the_models_dtype():
+    model, x = dense(), inputs(3, 5).float()
+    assert torch.equal(kernels.empirical_ntk(model, x), kernels.empirical_ntk(model, x.double()))
+
+
 def test_the_diagonal_does_not_depend_on_the_width_in_the_ntk_parametrization():
     x = inputs(3, 5)
 

@@ -11,6 +11,7 @@ from ..core.errors import InputError
 from ..core.gradients import examples_at_once, per_example_jacobians, per_example_only
 from ..core.guard import unchanged
 from ..core.parameters import parameter_dict
+from ..core.taps import rows_at_once, suited
 from .layered import Unsuited, layered_ntk
 
 Outputs = Literal["full", "trace"] | int
@@ -60,6 +61,7 @@ def empirical_ntk(
     if not len(x1) or (x2 is not None and not len(x2)):
         raise InputError("a kernel needs at least one example on either side")
     parameters = parameter_dict(model)
+    x1, x2 = suited(model, x1), None if x2 is None else suited(model, x2)
     count = _output_count(model, x1[:1])
     if not (outputs in ("full", "trace") or (isinstance(outputs, int) and 0 <= outputs < count)):
         raise InputError(f'outputs must be "full", "trace" or a number from 0 to {count - 1}, not {outputs!r}')
@@ -93,7 +95,7 @@ def empirical_nngp(
         (n1, n2).
 
     Raises:
-        InputError: a layer that the network has not, or does not use.
+        InputError: a layer that the network has not, or does not use exactly once.
     """
     module, take_input = _feature_layer(model, layer)
     a = _features(model, module, take_input, x1)
@@ -159,13 +161,16 @@ def _feature_layer(model: nn.Module, layer: nn.Module | str | None) -> tuple[nn.
 
 def _features(model: nn.Module, module: nn.Module, take_input: bool, x: Tensor) -> Tensor:
     seen: list[Tensor] = []
-    hook = module.register_forward_hook(lambda _, inputs, out: seen.append(inputs[0] if take_input else out))
+    hook = module.register_forward_hook(
+        lambda _, inputs, out: seen.append((inputs[0] if take_input else out).flatten(1).clone())
+    )
     try:
         with unchanged(model), torch.no_grad():
             model.eval()
-            model(x)
+            for count, rows in enumerate(x.split(rows_at_once(x)), start=1):
+                model(suited(model, rows))
+                if len(seen) != count:
+                    raise InputError("the network must use this layer once in a pass")
     finally:
         hook.remove()
-    if not seen:
-        raise InputError("the network does not use this layer")
-    return seen[-1].reshape(len(x), -1)
+    return torch.cat(seen)

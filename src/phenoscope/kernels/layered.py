@@ -124,4 +124,7 @@ def _linear_layers(model: nn.Module) -> list[Any]:
             raise Unsuited(f"{name!r} is not a parameter of a linear layer")
     if not layers:
         raise Unsuited("it has no linear layer")
+    for layer in layers:
+        if not set(layer._parameters) <= {"weight", "bias"} or layer._forward_hooks or layer._forward_pre_hooks:
+            raise Unsuited("a linear layer has hooks or further parameters")
     return layers

@@ -13,6 +13,7 @@ from ..core.errors import InputError
 from ..core.gradients import jvp
 from ..core.guard import unchanged
 from ..core.parameters import call, parameter_dict
+from ..core.taps import suited
 from .empirical import empirical_ntk
 
 Loss = Literal["half_sum", "half_mean", "mse"]
@@ -148,4 +149,4 @@ def _progress(values: Tensor, rate: float, times: Tensor, flow: bool) -> Tensor:
 
 def _outputs(model: nn.Module, x: Tensor) -> Any:
     with unchanged(model), torch.no_grad():
-        return model.eval()(x).double().reshape(len(x), -1)
+        return model.eval()(suited(model, x)).double().reshape(len(x), -1)

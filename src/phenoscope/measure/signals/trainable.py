@@ -16,12 +16,13 @@ from ... import train
 from ...core.errors import InputError
 from ...core.random import child_seeds
 from ...models.ntk import NTKLinear
-from ...theory.gaussian.activations import activation
+from ...theory.gaussian.activations import Activation, activation
 from ...theory.propagation.mlp import MeanField, mean_field
 
 if TYPE_CHECKING:
     import xarray
 
+_LINEAR = (nn.Linear, NTKLinear)
 RMSPROP = functools.partial(torch.optim.RMSprop, lr=1e-4)
 
 
@@ -125,19 +126,10 @@ def realized_mean_field(model: nn.Module) -> tuple[float, float, MeanField] | No
         sigma_w2, the mean over layers of the weights' mean square times fan-in; sigma_b2, that of the biases; the
         theory at these; or `None` where hidden layers are not linear layers with one activation.
     """
-    layers = [module for module in model.modules() if isinstance(module, (nn.Linear, NTKLinear))]
-    others = [
-        module
-        for module in model.modules()
-        if not isinstance(module, (nn.Linear, NTKLinear, nn.Sequential, nn.Flatten, nn.Dropout))
-    ]
-    if len(layers) < 2 or not others or len({repr(module) for module in others}) != 1:
+    act = hidden_activation(model)
+    if act is None:
         return None
-    try:
-        act = activation(others[0])
-        act.derivative(torch.zeros(1, dtype=torch.float64))
-    except (InputError, RuntimeError, TypeError):
-        return None
+    layers = [module for module in model.modules() if isinstance(module, _LINEAR)]
     scales = [(m.sigma_w2, m.sigma_b2) if isinstance(m, NTKLinear) else (float(m.in_features), 1.0) for m in layers]
     squares = [float(m.weight.detach().double().square().mean()) for m in layers]
     biases = [0.0 if m.bias is None else float(m.bias.detach().double().square().mean()) for m in layers]
@@ -147,3 +139,18 @@ def realized_mean_field(model: nn.Module) -> tuple[float, float, MeanField] | No
     if not sigma_w2 > 0 or any(not share > 0 for share in keep):
         return None
     return sigma_w2, sigma_b2, mean_field(act, sigma_w2, sigma_b2, dropout_keep=min(keep, default=1.0))
+
+
+def hidden_activation(model: nn.Module) -> Activation | None:
+    """The one activation between a network's linear layers; `None` where there is more, or other layers."""
+    modules = list(model.modules())
+    others = [module for module in modules if not isinstance(module, (*_LINEAR, nn.Sequential, nn.Flatten, nn.Dropout))]
+    count = sum(isinstance(module, _LINEAR) for module in modules)
+    if count < 2 or len({repr(module) for module in others}) != 1 or next(others[0].children(), None) is not None:
+        return None
+    try:
+        act = activation(others[0])
+        act.derivative(torch.zeros(1, dtype=torch.float64))
+    except (InputError, RuntimeError, TypeError):
+        return None
+    return act
