@@ -139,7 +139,11 @@ def test_wrong_input_ends_with_one_line_and_status_2(user, capsys, arguments, me
 
 
 def test_an_interrupted_demo_says_so_and_keeps_what_was_recorded(tmp_path):
-    program = "from phenoscope.cli.app import main; main(['demo', '-o', 'demo'])"
+    # Ctrl-C is ignored by what a shell starts in the background, and by its children: undo that.
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from phenoscope.cli.app import main; main(['demo', '-o', 'demo'])"
+    )
     child = subprocess.Popen(
         [sys.executable, "-c", program], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )

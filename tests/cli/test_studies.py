@@ -104,6 +104,7 @@ def test_doctor_says_that_this_installation_works(capsys):
 
 def test_ctrl_c_ends_cleanly_and_keeps_finished_cells(tmp_path):
     program = (
+        "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import sys\nfrom phenoscope.cli import app, experiments\nimport phenoscope.lab\n"
         "from tests.lab import cells, example\n"
         "run = sys.modules['phenoscope.lab.run']\nrun.study = experiments.study = lambda id: example.study\n"

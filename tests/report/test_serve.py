@@ -257,7 +257,11 @@ def test_six_and_four_are_both_addresses():
 
 
 def test_ctrl_c_ends_it_without_a_word(tmp_path):
-    program = f"from phenoscope.report import serve; serve({str(tmp_path)!r}, port=0)"
+    # Ctrl-C is ignored by what a shell starts in the background, and by its children: undo that.
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"from phenoscope.report import serve; serve({str(tmp_path)!r}, port=0)"
+    )
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment

@@ -133,7 +133,7 @@ def test_after_a_hundred_steps_a_member_is_what_fit_makes_of_it_alone(name):
 def test_every_optimizer_is_followed_with_rates_by_member_and_a_schedule(optimizer):
     rates, decays = [0.004, 0.002], [0.0, 0.02]
     for own in ({}, {"lr": rates, "weight_decay": decays}):
-        settings = {"steps": 100, "schedule": cosine(120)}
+        settings = {"steps": 50, "schedule": cosine(60)}
         together = fleet(mlp, SPLIT.train, generator=SEEDS[:2], optimizer=optimizer, **own, **settings)
         for index, seed in enumerate(SEEDS[:2]):
             alone = build(mlp, generator=seed)

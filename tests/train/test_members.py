@@ -4,14 +4,14 @@ import functools
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from phenoscope import data
 from phenoscope.core.errors import InputError
-from phenoscope.train import Fleet, States, accuracy, build, cosine, fleet, outputs
+from phenoscope.train import Fleet, States, accuracy, build, cosine, fleet, outputs, stacked
 from phenoscope.train.program import Program
 
 SPLIT = data.digits(train=200)
@@ -59,6 +59,7 @@ def test_given_networks_and_fleets_are_left_as_they_are():
         first.at(3)
 
 
+@settings(max_examples=25, deadline=None)
 @given(st.integers(1, 4), st.integers(1, 7), st.integers(1, 9))
 def test_outputs_and_accuracy_are_those_of_the_members(members, n, batch_size):
     trained = Fleet.of(networks(members))
@@ -115,6 +116,19 @@ def test_a_fleet_for_which_memory_runs_out_is_halved_and_goes_on(monkeypatch):
     monkeypatch.setattr(Program, "losses", lambda *args: (_ for _ in ()).throw(torch.OutOfMemoryError("full")))
     with pytest.raises(torch.OutOfMemoryError):  # one member alone is too much
         fleet(networks(2), SPLIT.train, steps=1, optimizer=SGD)
+
+
+@pytest.mark.parametrize("settings", [{}, {"stride": 2, "padding": 1, "groups": 2}, {"dilation": 2, "bias": False}])
+def test_convolutions_one_by_one_and_as_groups_of_one_are_the_same(settings, monkeypatch):
+    given = [nn.Sequential(nn.Conv2d(4, 6, 3, **settings), nn.Flatten(), nn.LazyLinear(10)) for _ in range(3)]
+    x = torch.randn(12, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    for network in given:
+        network(x)
+    found = []
+    for limit in (0, 10**12):
+        monkeypatch.setattr(stacked, "_LARGE_CONVOLUTION", limit)
+        found.append(fleet(given, (x, Y[:12]), steps=3, optimizer=SGD, generator=0).outputs(x))
+    assert torch.allclose(*found, atol=1e-5)  # sums in another order
 
 
 def test_hooks_of_a_network_run_in_a_fleet_too():
@@ -196,3 +210,17 @@ def test_bad_networks_and_data_are_named():
         trained.accuracy((X, Y[:, None]))
     with pytest.raises(InputError, match="one for each of 3"):
         trained.accuracy([(X, Y)])
+
+
+@pytest.mark.parametrize("members", [1, 5, 40])
+def test_threads_change_no_bits_and_are_given_back(members):
+    given = networks(members)
+    torch.set_num_threads(2)
+    many = fleet(given, SPLIT.train, steps=20, optimizer=SGD, generator=0)
+    again = fleet(given, SPLIT.train, steps=20, optimizer=SGD, generator=0)
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(1)
+    one = fleet(given, SPLIT.train, steps=20, optimizer=SGD, generator=0)
+    for name, value in one.state_dict().items():
+        assert torch.equal(many.state_dict()[name], again.state_dict()[name])
+        assert torch.allclose(many.state_dict()[name].double(), value.double(), atol=1e-4)  # parts of another size

@@ -36,8 +36,9 @@ class NTKLinear(nn.Module):
         nn.init.normal_(self.bias, generator=generator)
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = math.sqrt(self.sigma_w2 / self.in_features) * self.weight
-        return functional.linear(x, weight, math.sqrt(self.sigma_b2) * self.bias)
+        # The input is scaled rather than the weight, which is the larger of the two.
+        scaled = math.sqrt(self.sigma_w2 / self.in_features) * x
+        return functional.linear(scaled, self.weight, math.sqrt(self.sigma_b2) * self.bias)
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}, sigma_w2={self.sigma_w2:.4g}, sigma_b2={self.sigma_b2:.4g}"

@@ -58,6 +58,10 @@ class Feed:
         """Batches in an epoch."""
         return 1 if batch_size is None else -(-self.n // batch_size)
 
+    def first(self, batch_size: int | None) -> Tensor:
+        """Inputs like those of one member's batch, (batch, ...)."""
+        return (self.x if self.shared_x else self.x[0])[: self.n if batch_size is None else batch_size]
+
     def epochs(
         self, batch_size: int | None, generators: Sequence[torch.Generator]
     ) -> Iterator[Callable[[int, int], Pair]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,7 +10,13 @@ import torch
 from torch import Tensor
 
 from .program import Program
+from .threads import Map
 from .updates import Rate, Recipe, State, shaped
+
+# On CPU the activations of members that are trained together should stay in the caches; many more together only save
+# the overhead of calls. Parts of 2 to 5 MB were best where it was measured.
+_BYTES_AT_ONCE = 5 * 2**20
+_MEMBERS_AT_LEAST = 8
 
 Batch = Callable[[int, int], tuple[Tensor, Tensor]]
 Losses = Callable[[Mapping[str, Tensor], Tensor, Tensor], Tensor]
@@ -31,10 +38,11 @@ class Part:
     ) -> None:
         self.whole = (parameters, buffers, masks, rates, decays, trained)
         self.start, self.end = start, end
+        # .data: views that count their changes for themselves, because parts change theirs at the same time
         self.parameters = {
-            name: tensor[start:end].detach().requires_grad_(name in trained) for name, tensor in parameters.items()
+            name: tensor.data[start:end].data.requires_grad_(name in trained) for name, tensor in parameters.items()
         }
-        self.buffers = {name: tensor[start:end] for name, tensor in buffers.items()}
+        self.buffers = {name: tensor.data[start:end].data for name, tensor in buffers.items()}
         self.masks = {name: mask[start:end] for name, mask in masks.items()}
         self.rates = {name: self._own(rates[name], name) for name in trained}
         self.decays = {name: self._own(decays[name], name) for name in trained}
@@ -77,11 +85,21 @@ class Part:
                 parameter.mul_(mask)
 
 
+def in_parts(whole: Part, bytes_each: int, threads: int) -> list[Part]:
+    """As few equal parts as keep the activations of each small on CPU, as many for each thread; one part elsewhere."""
+    members = whole.end - whole.start
+    if next(iter(whole.parameters.values())).device.type != "cpu":
+        return [whole]
+    at_once = max(_MEMBERS_AT_LEAST, _BYTES_AT_ONCE // max(bytes_each, 1))
+    count = min(members, threads * -(-members // (at_once * threads)))
+    edges = [members * index // count for index in range(count + 1)]
+    return [Part(*whole.whole, start, end) for start, end in itertools.pairwise(edges)]
+
+
 class Steps:
     """The steps of a fleet.
 
-    Members are trained in parts of `size`, one part after another; a part for which memory runs out is halved, for
-    good, and its step begins again.
+    Members are trained in parts; a part for which memory runs out is halved, for good, and its step begins again.
     """
 
     def __init__(
@@ -98,24 +116,19 @@ class Steps:
         else:
             self.losses = lambda tensors, x, y: program.objectives(tensors, x, y, objective)
 
-    def __call__(self, batch: Batch, factor: float) -> Tensor:
-        """Losses (members,) before the step."""
-        found = []
-        left = self.parts[::-1]
-        done: list[Part] = []
-        while left:
-            part = left.pop()
-            result = self._tried(part, batch)
-            if result is None:
-                left.extend(part.halves()[::-1])
-                continue
-            losses, gradients = result
-            part.update(self.recipe, gradients, factor)
-            del gradients, result
-            found.append(losses)
-            done.append(part)
-        self.parts = done
-        return torch.cat(found) if len(found) > 1 else found[0]
+    def __call__(self, batch: Batch, factor: float, across: Map = map) -> Tensor:
+        """Losses (members,) before the step; `across` maps over the parts."""
+        done = [each for some in across(lambda part: self._stepped(part, batch, factor), self.parts) for each in some]
+        self.parts = [part for part, _ in done]
+        return torch.cat([losses for _, losses in done])
+
+    def _stepped(self, part: Part, batch: Batch, factor: float) -> list[tuple[Part, Tensor]]:
+        result = self._tried(part, batch)
+        if result is None:
+            return [each for half in part.halves() for each in self._stepped(half, batch, factor)]
+        losses, gradients = result
+        part.update(self.recipe, gradients, factor)
+        return [(part, losses)]
 
     def _tried(self, part: Part, batch: Batch) -> Any:
         """Losses and gradients of a part; `None` if memory ran out and the part can be halved."""

@@ -5,12 +5,16 @@ Known are trees of `nn.Sequential` of common leaves; of any other network `stack
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+# From about here one convolution after another is faster on CPU than all of them as the groups of one.
+_LARGE_CONVOLUTION = 50_000_000  # multiplications a member
 
 Tensors = Mapping[str, Tensor]
 Step = Callable[[Tensor, Tensors], Tensor]
@@ -108,11 +112,24 @@ def _conv(module: Any, own: Names) -> Step | None:
     convolve = functional.conv1d if isinstance(module, nn.Conv1d) else functional.conv2d
     weight, bias = own["weight"], own.get("bias")
 
-    def step(h: Tensor, tensors: Tensors) -> Tensor:
+    def grouped(h: Tensor, tensors: Tensors) -> Tensor:
         kernels = tensors[weight].flatten(0, 1)
         offsets = None if bias is None else tensors[bias].flatten()
         settings = (module.stride, module.padding, module.dilation, module.groups * len(h))
         return _side_by_side(lambda x: convolve(x, kernels, offsets, *settings), h)
+
+    def one_by_one(h: Tensor, tensors: Tensors) -> Tensor:
+        offsets = [None] * len(h) if bias is None else tensors[bias]
+        settings = (module.stride, module.padding, module.dilation, module.groups)
+        each = zip(h, tensors[weight], offsets, strict=True)
+        return torch.stack([convolve(x, kernel, offset, *settings) for x, kernel, offset in each])
+
+    def work(h: Tensor, tensors: Tensors) -> int:
+        return h[0].numel() * tensors[weight][0].numel() // (h.shape[2] * math.prod(module.stride))
+
+    def step(h: Tensor, tensors: Tensors) -> Tensor:
+        slow = h.device.type == "cpu" and work(h, tensors) > _LARGE_CONVOLUTION
+        return one_by_one(h, tensors) if slow else grouped(h, tensors)
 
     return step
 

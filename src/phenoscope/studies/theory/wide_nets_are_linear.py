@@ -56,7 +56,6 @@ def experiment(
         steps: updates, full-batch, at half the critical rate.
         seeds: repetitions, each with images and networks of its own.
     """
-    common = dict(model=model, dataset=dataset, classes=classes, n=n)
     largest = min(threshold_width, max(widths))
     arms = {  # the longest first
         "threshold": ([largest], threshold_steps),
