@@ -53,11 +53,11 @@ def last_result(folder: Path) -> dict[str, Any] | None:
 def tally(verdicts: dict[str, Any]) -> str:
     """Verdicts in few words: `4 hold, 1 refuted`."""
     counts = Counter(str(claim.get("verdict")) for claim in verdicts["claims"])
-    if "holds" in counts:
-        counts["hold" if counts["holds"] > 1 else "holds"] = counts.pop("holds")
+    if counts["holds"] > 1:
+        counts["hold"] = counts.pop("holds")
     order = ("hold", "holds", "refuted", "inconclusive")
-    first = [word for word in order if word in counts]
-    return ", ".join(f"{counts[word]} {word}" for word in [*first, *(word for word in counts if word not in order)])
+    first = [word for word in order if counts[word]]
+    return ", ".join(f"{counts[word]} {word}" for word in [*first, *(w for w in counts if w not in order)])
 
 
 def _read(file: Path) -> dict[str, Any] | None:
