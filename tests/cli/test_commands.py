@@ -210,7 +210,9 @@ def test_without_a_command_the_help_is_shown(capsys):
 def test_list_and_show_print_the_catalogue(capsys):
     assert run(["list", "--section", "empirical", "--json"]) == 0
     rows = out(capsys)
-    assert len(rows) == 25 and {"id", "section", "title", "venue", "claims", "status", "last", "verdicts"} == set(rows[0])
+    assert len(rows) == 25 and {"id", "section", "title", "venue", "claims", "status", "last", "verdicts"} == set(
+        rows[0]
+    )
     assert run(["list"]) == 0
     assert "161 papers, 751 registered claims" in capsys.readouterr().out
     assert run(["show", "functions-evolve"]) == 0

@@ -3,7 +3,10 @@
 import dataclasses
 import json
 import math
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import plotly.graph_objects as go
@@ -232,3 +235,19 @@ def test_the_last_result_is_the_newest_and_a_smoke_run_only_if_there_is_no_other
 
 def test_run_is_a_public_name():
     assert phenoscope.run is run
+
+
+def test_two_processes_that_run_the_same_study_at_once_both_end_with_a_whole_result(tmp_path):
+    program = (
+        "import sys\nimport phenoscope.lab\nfrom tests.lab import example\n"
+        "run = sys.modules['phenoscope.lab.run']\nrun.study = lambda id: example.study\n"
+        f"found = run.run('snip', results={str(tmp_path)!r}, jobs=2, progress=False, fresh=True)\n"
+        "assert [claim.verdict for claim in found.claims] == ['holds', 'refuted', 'not applicable']\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
+    both = [subprocess.Popen([sys.executable, "-c", program], env=environment) for _ in range(2)]
+    assert [process.wait(timeout=120) for process in both] == [0, 0]
+    (folder,) = (each for each in (tmp_path / "snip").iterdir())  # nothing half-written beside it
+    assert json.loads((folder / "verdict.json").read_text())["id"] == "snip"
+    again = run("snip", results=tmp_path, jobs=1, progress=False)
+    assert again.path == folder and len(list((tmp_path / ".cells" / "snip").iterdir())) == 5

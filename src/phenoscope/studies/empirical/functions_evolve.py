@@ -40,7 +40,7 @@ def experiment(
     dataset=digits_32,
     width: float = 0.25,
     epochs: int = 12,
-    residual_epochs: int = 4,
+    residual_epochs: int = 8,
     share: float = 0.25,
     epsilon: float = 0.05,
     draws: int = 20,
