@@ -52,7 +52,7 @@ def read(folder: Path) -> list[dict]:
 
 def table(results: list[dict]) -> str:
     """One row a study, and below it where and when they were run."""
-    lines = ["| paper | verdicts | not as claimed | preset, seed | date | s |", "|---|---|---|---|---|---|"]
+    lines = ["| paper | verdicts | refuted or inconclusive | preset, seed | date | s |", "|---|---|---|---|---|---|"]
     for each in results:
         found = entry(each["id"])
         name = f"[{found.title}](https://arxiv.org/abs/{found.arxiv})" if found.arxiv else found.title

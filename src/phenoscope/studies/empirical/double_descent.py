@@ -81,7 +81,7 @@ def one_width(lab, *, model, dataset, width, n, noises, steps, seeds) -> xr.Data
 
 SHORT = (
     "1,500 steps with a rate that falls to zero end near the threshold before the narrow networks have converged, and "
-    "the height of the peak differs much between seeds. With 6,000 steps the test MSE at width 16 triples."
+    "the height of the peak differs much between seeds. With `--set steps=6000` the test MSE at width 16 triples."
 )
 
 
@@ -115,8 +115,8 @@ def peak_over_threshold(result: xr.Dataset) -> xr.DataArray:
 @study.claim(
     "noise-raises-the-peak",
     note="Without noise there is no peak here: test MSE falls with width nearly all the way, and the largest inner "
-    "value, which stands for the peak, is that of the second narrowest network, far from any threshold. With 6,000 "
-    "steps the test MSE at width 16 is 2.9 with noise and 0.6 without.",
+    "value, which stands for the peak, is that of the second narrowest network, far from any threshold. With "
+    "`--set steps=6000` the test MSE at width 16 is 2.9 with noise and 0.6 without.",
 )
 def peak_by_noise(result: xr.Dataset) -> xr.DataArray:
     noisy, clean = above_wide(result, "noisy labels"), above_wide(result, "clean labels")
@@ -128,8 +128,8 @@ def peak_by_noise(result: xr.Dataset) -> xr.DataArray:
 @study.claim(
     "peak-moves-with-n",
     note="The threshold itself hardly moves: training error falls below 0.1 near width 15 with 100 samples and near 18 "
-    "with 300, and with 6,000 steps both curves peak at width 16. With 1,500 steps the curve of 300 samples is flat "
-    "between widths 16 and 64, so that the place of its peak is left to chance.",
+    "with 300, and with `--set steps=6000` both curves peak at width 16. With 1,500 steps the curve of 300 samples is "
+    "flat between widths 16 and 64, so that the place of its peak is left to chance.",
 )
 def peak_by_samples(result: xr.Dataset) -> xr.DataArray:
     more, fewer = (bench.peak_width(final(result, arm).test_mse) for arm in ("noisy labels", "fewer samples"))
