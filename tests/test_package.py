@@ -19,7 +19,7 @@ ROOT = Path(phenoscope.__file__).parent
 # A file imports only from floors below its own, and from its own package.
 FLOORS = """
 core | stats catalogue | lab | data models | train | theory | kernels | measure | record | prune | represent | explain
-| robust | studies | report | cli
+| robust | studies integrations | report | cli
 """.replace("\n", " ").split("|")
 
 
