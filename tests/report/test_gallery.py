@@ -42,8 +42,9 @@ def card(site, id):
 def test_every_paper_of_the_catalogue_has_a_card_and_a_page(site):
     built = site()
     text = read(built, "index.html")
-    assert text.count("<li class='card'") == len(entries()) == 161
-    assert "161 papers, 751 claims; 0 studies run so far" in text
+    assert text.count("<li class='card'") == len(entries())
+    claims = sum(len(each.claims) for each in entries())
+    assert f"{len(entries())} papers, {claims} claims; 0 studies run so far" in text
     for each in entries():
         page = read(built, f"{each.id}.html")
         assert page.count("<li class='claim") == len(each.claims)
