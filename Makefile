@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: setup setup-dev demo test lint format bench results studies clean
+.PHONY: setup setup-dev demo test lint format bench results studies docs clean
 
 setup: .venv/ready
 setup-dev: .venv/ready-dev
@@ -47,6 +47,9 @@ results: setup
 
 studies: setup
 	$(BIN)/python tools/results.py --run
+
+docs: setup-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

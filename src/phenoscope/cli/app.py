@@ -80,6 +80,21 @@ def report(
 
 
 @app.command()
+def diff(
+    first: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a recorded run.")],
+    second: Annotated[Path, typer.Argument(metavar="RUN", help="That of another run of the same architecture.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the page goes.")] = Path("diff"),
+    threshold: Annotated[float, typer.Option(help="The changed share under which a layer has settled.")] = 0.05,
+    window: Annotated[int, typer.Option(help="Records of the running median, an odd number.")] = 5,
+    json: Json = False,
+) -> None:
+    """Compare two runs layer by layer: what changed where, and when each layer settled."""
+    from .runs import diff as run
+
+    run(first, second, output, threshold=threshold, window=window, json=json)
+
+
+@app.command()
 def evolve(
     checkpoints: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of checkpoints.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder of the new run.")],

@@ -1,20 +1,24 @@
-"""report, evolve, ablate: the commands on runs that exist."""
+"""report, diff, evolve, ablate: the commands on runs that exist."""
 
 from __future__ import annotations
 
 import json as json_module
+import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import xarray as xr
 from rich.console import Console
 
 from .. import record
 from ..core.errors import InputError
 from ..lab.progress import progress
+from ..record.figures.names import named
 from ..record.tensors import load_tensors
 from .ablation import ablation, facts, matching
 from .objects import build_model, checked_device, load_data
-from .tables import ablation_table, slimming_table
+from .tables import ablation_table, differences_table, slimming_table
 
 
 def report(runs: list[Path], output: Path, *, image: Path | None, json: bool) -> None:
@@ -22,6 +26,36 @@ def report(runs: list[Path], output: Path, *, image: Path | None, json: bool) ->
 
     index = run_report(runs, output, image=image)
     _say({"report": str(index)}, json, f"The report is {index}")
+
+
+def diff(first: Path, second: Path, output: Path, *, threshold: float, window: int, json: bool) -> None:
+    from ..report.diff_page import write_diff
+
+    runs = record.open_run(first), record.open_run(second)
+    data = record.differences(*runs, threshold=threshold, window=window)
+    index = write_diff(runs, data, output)
+    if json:
+        print(json_module.dumps({"runs": [str(first), str(second)], **_compared(data), "page": str(index)}, indent=1))
+        return
+    console = Console()
+    console.print(differences_table(data, [name for name, _ in named(runs)]))
+    for remark in data.attrs["remarks"]:
+        console.print(f"- {remark}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"The page is {index}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _compared(data: xr.Dataset) -> dict[str, Any]:
+    """The facts of a comparison; what is missing is null."""
+    layers = [
+        {"layer": str(name), **{key: _plain(data[key].sel(layer=name)) for key in data.data_vars}}
+        for name in data["layer"].values
+    ]
+    return {"until": data.attrs["until"], "remarks": data.attrs["remarks"], "layers": layers}
+
+
+def _plain(values: xr.DataArray) -> Any:
+    numbers = [value if math.isfinite(value) else None for value in np.atleast_1d(values).tolist()]
+    return numbers if values.ndim else numbers[0]
 
 
 def evolve(

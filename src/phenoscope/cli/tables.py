@@ -24,6 +24,26 @@ def layer_table(run: Run, names: list[str], title: str) -> Table:
     return table
 
 
+def differences_table(data: xr.Dataset, names: list[str], most: int = 30) -> Table:
+    """Two runs layer by layer; of many layers those whose changed shares differ most, in network order."""
+    gaps = np.nan_to_num(np.abs(np.diff(data["changed"], axis=0)[0]), nan=-1.0)
+    chosen = np.sort(np.argsort(-gaps, kind="stable")[:most])
+    rest = data.sizes["layer"] - len(chosen)
+    title = f"{names[0]} | {names[1]}, up to step {data.attrs['until']}"
+    title += f" (the {most} of {data.sizes['layer']} layers that differ most)" if rest else ""
+    table = _table(title, "layer", "changed S", "idle Z", "distance per weight", "settled at", "likeness", "apart")
+    for index in chosen:
+        at = data.isel(layer=int(index))
+        pairs = [(at[key].values, form) for key, form in _PAIRS]
+        cells = [" | ".join("not" if np.isnan(v) else form.format(v) for v in pair) for pair, form in pairs]
+        single = ["–" if np.isnan(at[key]) else f"{float(at[key]):.2f}" for key in ("likeness", "apart")]
+        table.add_row(Text(str(at.layer.item())), *cells, *single)
+    return table
+
+
+_PAIRS = [("changed", "{:.3f}"), ("idle", "{:.3f}"), ("distance_per_weight", "{:.2e}"), ("settled", "{:.0f}")]
+
+
 def ablation_table(table: xr.Dataset) -> Table:
     """Accuracy lost by zeroing filters, in percentage points; layers without chosen filters are left out."""
     title = f"Zeroing {table.attrs['selection']}: accuracy lost, in points (before: {float(table.accuracy):.2%})"

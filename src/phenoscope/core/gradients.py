@@ -111,7 +111,7 @@ def jvp(function: Callable[[Any], Tensor], at: Any, direction: Any, *, order: in
     Returns:
         The value, the first and, with `order=2`, the second derivative.
 
-    Example:
+    Examples:
         >>> [float(part) for part in jvp(lambda x: x**3, torch.tensor(2.0), torch.tensor(1.0), order=2)]
         [8.0, 12.0, 12.0]
     """

@@ -38,7 +38,7 @@ def weight_names(model: nn.Module) -> list[str]:
 def flatten(parameters: Mapping[str, Tensor]) -> Tensor:
     """All values as one vector, in the mapping's order.
 
-    Example:
+    Examples:
         >>> flatten({"a": torch.ones(2, 1), "b": torch.zeros(1)}).tolist()
         [1.0, 1.0, 0.0]
     """

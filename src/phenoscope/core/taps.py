@@ -57,10 +57,11 @@ def tap(model: nn.Module, layer: Layer, *, replace: Tensor | Callable[[Any], Any
     Raises:
         InputError: no such layer.
 
-    >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
-    >>> with tap(net, "0", replace=torch.ones(1, 3)) as tapped:
-    ...     net(torch.zeros(1, 2))
-    tensor([[1., 1., 1.]])
+    Examples:
+        >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
+        >>> with tap(net, "0", replace=torch.ones(1, 3)) as tapped:
+        ...     net(torch.zeros(1, 2))
+        tensor([[1., 1., 1.]])
     """
     _, module = _find(model, layer)
     tapped = Tapped()
@@ -125,9 +126,10 @@ def layers(
     Raises:
         InputError: one that the network does not have.
 
-    >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
-    >>> list(layers(net)), list(layers(net, nn.ReLU)), list(layers(net, -1))
-    (['0', '2'], ['1'], ['2'])
+    Examples:
+        >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+        >>> list(layers(net)), list(layers(net, nn.ReLU)), list(layers(net, -1))
+        (['0', '2'], ['1'], ['2'])
     """
     weighted = {
         name: module

@@ -24,8 +24,9 @@ def tinted_digits(*, generator: torch.Generator | int | None = 0) -> Split:
     Returns:
         A split of 1300 and 497 images (N, 3, 12, 12) from 0 to 1, and labels (N,) from 0 to 9.
 
-    >>> tinted_digits(generator=0).train[0].shape
-    torch.Size([1300, 3, 12, 12])
+    Examples:
+        >>> tinted_digits(generator=0).train[0].shape
+        torch.Size([1300, 3, 12, 12])
     """
     plain = digits(train=_TRAIN, scale="unit", generator=0)
     pixels = torch.cat([plain.train[0], plain.test[0]])

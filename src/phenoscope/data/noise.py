@@ -35,9 +35,10 @@ def label_noise(
     Raises:
         InputError: a share outside [0, 1], or labels that are not classes from 0 to `classes - 1`.
 
-    >>> noisy, wrong = label_noise(torch.zeros(100, dtype=torch.long), 0.2, classes=10, kind="other", generator=0)
-    >>> int(wrong.sum()), bool((noisy[wrong] > 0).all())
-    (20, True)
+    Examples:
+        >>> noisy, wrong = label_noise(torch.zeros(100, dtype=torch.long), 0.2, classes=10, kind="other", generator=0)
+        >>> int(wrong.sum()), bool((noisy[wrong] > 0).all())
+        (20, True)
     """
     if not 0 <= share <= 1:
         raise InputError(f"share must lie between 0 and 1, not {share}")

@@ -41,8 +41,9 @@ def patches(
     Raises:
         InputError: images smaller than a patch, or no patch.
 
-    >>> patches(photos(), 5, size=8, generator=0).shape
-    torch.Size([5, 3, 8, 8])
+    Examples:
+        >>> patches(photos(), 5, size=8, generator=0).shape
+        torch.Size([5, 3, 8, 8])
     """
     if images.ndim != 4 or not len(images) or n < 1 or not 1 <= size <= min(images.shape[2:]):
         raise InputError(f"{n} patches of {size}x{size} cannot be cut from images of shape {tuple(images.shape)}")

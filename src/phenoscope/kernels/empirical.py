@@ -48,7 +48,7 @@ def empirical_ntk(
         InputError: a network in which examples of a batch act on one another or that is random, an output that there is
             not, or "layers" for a network that it does not suit.
 
-    Example:
+    Examples:
         >>> empirical_ntk(nn.Linear(2, 1), torch.eye(2), outputs="trace").tolist()
         [[2.0, 1.0], [1.0, 2.0]]
     """

@@ -16,7 +16,7 @@ def seed_for(root: int, *path: str | int | float) -> int:
     Returns:
         The first 32 bits of SHA-256 over the root and the path: a seed that torch, NumPy and scikit-learn all take.
 
-    Example:
+    Examples:
         >>> seed_for(0, "split", 3) == seed_for(0, "split", 3) != seed_for(0, "split", 4)
         True
     """

@@ -53,9 +53,10 @@ def cnn(
     Raises:
         InputError: a knob outside its range, or an image that is too small for it.
 
-    >>> net = cnn((1, 8, 8), 10, width=(16, 32), pool=(1, 2), hidden=(64,), generator=0)
-    >>> list(net._modules)
-    ['conv1', 'act1', 'conv2', 'act2', 'pool2', 'flatten', 'linear1', 'act_linear1', 'logits']
+    Examples:
+        >>> net = cnn((1, 8, 8), 10, width=(16, 32), pool=(1, 2), hidden=(64,), generator=0)
+        >>> list(net._modules)
+        ['conv1', 'act1', 'conv2', 'act2', 'pool2', 'flatten', 'linear1', 'act_linear1', 'logits']
     """
     knobs = dict(pooling=pooling, head=head, hidden=hidden, activation=activation, norm=norm, dropout=dropout)
     widths = widths_of(width, depth, 2)
@@ -97,8 +98,9 @@ def cnn1d(
     Raises:
         InputError: a knob outside its range, or a signal that is too short for it.
 
-    >>> cnn1d((1, 40), 10, generator=0)(torch.zeros(2, 1, 40)).shape
-    torch.Size([2, 10])
+    Examples:
+        >>> cnn1d((1, 40), 10, generator=0)(torch.zeros(2, 1, 40)).shape
+        torch.Size([2, 10])
     """
     knobs = dict(pooling=pooling, head=head, hidden=hidden, activation=activation, norm=norm, dropout=dropout)
     widths = widths_of(width, depth, 3)

@@ -29,7 +29,7 @@ class Masks(Mapping[str, Tensor]):
     Raises:
         InputError: a mask with another value than 0 and 1.
 
-    Example:
+    Examples:
         >>> masks = Masks({"weight": torch.tensor([[1, 0], [1, 1]])})
         >>> masks.density, masks.counts
         (0.75, {'weight': 3})

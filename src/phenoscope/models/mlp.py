@@ -50,8 +50,9 @@ def mlp(
     Raises:
         InputError: a knob outside its range.
 
-    >>> mlp((1, 8, 8), 10, width=(32,), generator=0)(torch.zeros(3, 1, 8, 8)).shape
-    torch.Size([3, 10])
+    Examples:
+        >>> mlp((1, 8, 8), 10, width=(32,), generator=0)(torch.zeros(3, 1, 8, 8)).shape
+        torch.Size([3, 10])
     """
     units = math.prod(check_shape(shape, num_classes))
     check_dropout(dropout)

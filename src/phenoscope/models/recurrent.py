@@ -44,8 +44,9 @@ def gru(
     Raises:
         InputError: a knob outside its range.
 
-    >>> gru((1, 40), 10, width=16, generator=0)(torch.zeros(2, 1, 40)).shape
-    torch.Size([2, 10])
+    Examples:
+        >>> gru((1, 40), 10, width=16, generator=0)(torch.zeros(2, 1, 40)).shape
+        torch.Size([2, 10])
     """
     channels, _ = check_shape(shape, num_classes, 1)
     check_dropout(dropout)

@@ -54,8 +54,9 @@ def vit(
     Raises:
         InputError: a knob outside its range, or an image that does not divide into patches.
 
-    >>> vit((1, 8, 8), 10, patch=2, width=16, depth=2, generator=0)(torch.zeros(3, 1, 8, 8)).shape
-    torch.Size([3, 10])
+    Examples:
+        >>> vit((1, 8, 8), 10, patch=2, width=16, depth=2, generator=0)(torch.zeros(3, 1, 8, 8)).shape
+        torch.Size([3, 10])
     """
     channels, height, breadth = check_shape(shape, num_classes, 2)
     check_dropout(dropout)

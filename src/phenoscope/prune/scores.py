@@ -40,7 +40,7 @@ def keep_top(
         InputError: a share outside [0, 1] or larger than what `within` keeps, scores that are NaN, or names or shapes
             that do not agree.
 
-    Example:
+    Examples:
         >>> scores = {"a": torch.tensor([[3.0, 1.0]]), "b": torch.tensor([[2.0, 0.5]])}
         >>> keep_top(scores, density=0.5).counts
         {'a': 1, 'b': 1}

@@ -11,8 +11,9 @@ _MOST_DIGITS = 12
 def number(value: float, digits: int = 4) -> str:
     """A number with so many significant digits, a true minus sign, and powers of ten where it is long.
 
-    >>> [number(value) for value in (0.25, -3.14159, 1234567.0, 2e-7, math.inf, math.nan)]
-    ['0.25', '−3.142', '1.235×10⁶', '2×10⁻⁷', '∞', '–']
+    Examples:
+        >>> [number(value) for value in (0.25, -3.14159, 1234567.0, 2e-7, math.inf, math.nan)]
+        ['0.25', '−3.142', '1.235×10⁶', '2×10⁻⁷', '∞', '–']
     """
     if math.isnan(value):
         return "–"
@@ -31,8 +32,9 @@ def number(value: float, digits: int = 4) -> str:
 def numbers(values: Sequence[float], apart_from: Sequence[float] = ()) -> list[str]:
     """Numbers with as few digits as tell them from one another and from further ones.
 
-    >>> numbers([0.99987], apart_from=[0.9999])
-    ['0.99987']
+    Examples:
+        >>> numbers([0.99987], apart_from=[0.9999])
+        ['0.99987']
     """
     everything = {value for value in (*values, *apart_from) if math.isfinite(value)}
     digits = 3
@@ -44,8 +46,9 @@ def numbers(values: Sequence[float], apart_from: Sequence[float] = ()) -> list[s
 def amount(count: int, thing: str) -> str:
     """A count with its noun.
 
-    >>> amount(1, "paper"), amount(3, "study")
-    ('1 paper', '3 studies')
+    Examples:
+        >>> amount(1, "paper"), amount(3, "study")
+        ('1 paper', '3 studies')
     """
     several = f"{thing[:-1]}ies" if thing.endswith("y") else f"{thing}s"
     return f"{count} {thing if count == 1 else several}"

@@ -52,7 +52,7 @@ def collapse(z: Tensor) -> Collapse:
     Raises:
         InputError: no such matrix.
 
-    Example:
+    Examples:
         >>> collapse(torch.ones(8, 4)).std_ratio
         0.0
     """

@@ -51,7 +51,7 @@ def bootstrap(
     Raises:
         InputError: no values, more than one dimension, NaN or infinity, a level outside (0, 1), no resamples.
 
-    Example:
+    Examples:
         >>> bootstrap([2.0, 2.0, 2.0])
         Interval(estimate=2.0, low=2.0, high=2.0)
     """

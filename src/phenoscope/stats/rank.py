@@ -31,7 +31,7 @@ def spearman(a: Any, b: Any, *, dim: str | None = None) -> Any:
     Raises:
         InputError: fewer than two pairs, differing lengths, NaN, or labelled arrays without `dim`.
 
-    Example:
+    Examples:
         >>> spearman([1, 2, 3, 4], [1, 4, 9, 16])
         1.0
     """
@@ -56,7 +56,7 @@ def kendall(a: Any, b: Any, *, dim: str | None = None) -> Any:
     Raises:
         InputError: fewer than two pairs, differing lengths, NaN, or labelled arrays without `dim`.
 
-    Example:
+    Examples:
         >>> round(kendall([1, 2, 3], [1, 3, 2]), 6)
         0.333333
     """

@@ -43,7 +43,7 @@ def loglog_slope(x: ArrayLike, y: ArrayLike, *, level: float = 0.95) -> Slope:
     Raises:
         InputError: fewer than two different x, numbers that are not positive and finite, or differing lengths.
 
-    Example:
+    Examples:
         >>> round(loglog_slope([1, 2, 4, 8], [3, 12, 48, 192]).estimate, 9)
         2.0
     """
@@ -68,7 +68,7 @@ def decay_rate(
     Raises:
         InputError: fewer than two values to fit, values that are not positive and finite, or differing lengths.
 
-    Example:
+    Examples:
         >>> round(decay_rate([8.0, 4.0, 2.0, 1.0]).estimate, 6)
         0.693147
     """

@@ -38,10 +38,11 @@ def build(
         InputError: the factory does not name one of the knobs, needs an argument that is not there, or gives something
             else than an `nn.Module`.
 
-    >>> import functools
-    >>> net = build(functools.partial(nn.Linear, 4), out_features=3, generator=0)
-    >>> bool((net.weight == build(lambda: nn.Linear(4, 3), generator=0).weight).all())
-    True
+    Examples:
+        >>> import functools
+        >>> net = build(functools.partial(nn.Linear, 4), out_features=3, generator=0)
+        >>> bool((net.weight == build(lambda: nn.Linear(4, 3), generator=0).weight).all())
+        True
     """
     name = _name(make_model)
     seed = int(generator) if isinstance(generator, int) else child_seeds(generator, 1)[0]

@@ -15,8 +15,9 @@ def cosine(steps: int, *, final: float = 0.0) -> Schedule:
 
     `factor(t) = final + (1 - final) (1 + cos(pi t / steps)) / 2`; from step `steps` on it stays at `final`.
 
-    >>> cosine(100)(0), round(cosine(100)(50), 12), cosine(100)(100)
-    (1.0, 0.5, 0.0)
+    Examples:
+        >>> cosine(100)(0), round(cosine(100)(50), 12), cosine(100)(100)
+        (1.0, 0.5, 0.0)
     """
     _check_steps(steps)
     return lambda step: final + (1 - final) * (1 + math.cos(math.pi * min(step, steps) / steps)) / 2
@@ -25,8 +26,9 @@ def cosine(steps: int, *, final: float = 0.0) -> Schedule:
 def linear_decay(steps: int, *, final: float = 0.0) -> Schedule:
     """A straight line from 1 at step 0 to `final` at step `steps`, where it stays.
 
-    >>> [linear_decay(4)(step) for step in range(6)]
-    [1.0, 0.75, 0.5, 0.25, 0.0, 0.0]
+    Examples:
+        >>> [linear_decay(4)(step) for step in range(6)]
+        [1.0, 0.75, 0.5, 0.25, 0.0, 0.0]
     """
     _check_steps(steps)
     return lambda step: 1 - (1 - final) * min(step, steps) / steps
@@ -40,8 +42,9 @@ def step_decay(steps: int, *, at: Sequence[float] = (0.5, 0.75), factor: float =
         at: when to decay, as shares of `steps`.
         factor: by how much.
 
-    >>> [step_decay(8)(step) for step in (3, 4)], round(step_decay(8)(6), 12)
-    ([1.0, 0.1], 0.01)
+    Examples:
+        >>> [step_decay(8)(step) for step in (3, 4)], round(step_decay(8)(6), 12)
+        ([1.0, 0.1], 0.01)
     """
     _check_steps(steps)
     if not all(0 <= share <= 1 for share in at):
@@ -57,8 +60,9 @@ def warmup(steps: int, after: Schedule | None = None) -> Schedule:
         steps: how long to warm up.
         after: the schedule whose factor comes on top, itself counted from step 0; `None` is constant.
 
-    >>> [warmup(4)(step) for step in range(5)]
-    [0.25, 0.5, 0.75, 1.0, 1.0]
+    Examples:
+        >>> [warmup(4)(step) for step in range(5)]
+        [0.25, 0.5, 0.75, 1.0, 1.0]
     """
     _check_steps(steps)
     return lambda step: min(1.0, (step + 1) / steps) * (1.0 if after is None else after(step))

@@ -28,8 +28,9 @@ def outline(kind: str, x: Tensor, y: Tensor, radius: Tensor | float) -> Tensor:
     Raises:
         InputError: another kind.
 
-    >>> outline("circle", torch.tensor([0.0, 10.0]), torch.zeros(2), 10.0)
-    tensor([-9.,  1.])
+    Examples:
+        >>> outline("circle", torch.tensor([0.0, 10.0]), torch.zeros(2), 10.0)
+        tensor([-9.,  1.])
     """
     if kind not in _OUTLINES:
         raise InputError(f"a shape is one of {', '.join(OUTLINES)}, not {kind!r}")

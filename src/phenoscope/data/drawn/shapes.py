@@ -108,10 +108,12 @@ def shapes(
     Raises:
         InputError: an argument outside its range.
 
-    >>> scenes = shapes(train=10, test=5, textures=("flat", "stripes"), correlate={"texture": [[0, 1]] + 4 * [[1, 0]]})
-    >>> plain, _ = scenes.render(scenes.factors["test"].change(texture="flat"))
-    >>> plain.shape
-    torch.Size([5, 3, 32, 32])
+    Examples:
+        >>> tied = {"texture": [[0, 1]] + 4 * [[1, 0]]}  # stripes for the first class alone
+        >>> scenes = shapes(train=10, test=5, textures=("flat", "stripes"), correlate=tied)
+        >>> plain, _ = scenes.render(scenes.factors["test"].change(texture="flat"))
+        >>> plain.shape
+        torch.Size([5, 3, 32, 32])
     """
     recipe = Recipe(
         size=size,

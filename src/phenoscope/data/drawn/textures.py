@@ -41,8 +41,9 @@ def texture(
     Raises:
         InputError: an argument outside its range.
 
-    >>> texture("stripes", 4, generator=0).shape
-    torch.Size([4, 3, 32, 32])
+    Examples:
+        >>> texture("stripes", 4, generator=0).shape
+        torch.Size([4, 3, 32, 32])
     """
     if n < 1:
         raise InputError(f"n must be at least 1, not {n}")

@@ -37,9 +37,10 @@ def gaussian_mixture(
     Raises:
         InputError: centers that are no matrix, or a number out of range.
 
-    >>> x, y = gaussian_mixture(5, means=[[0.0, 0.0], [9.0, 9.0]], generator=0)
-    >>> x.shape, bool(((x.mean(1) > 4.5) == (y == 1)).all())
-    (torch.Size([5, 2]), True)
+    Examples:
+        >>> x, y = gaussian_mixture(5, means=[[0.0, 0.0], [9.0, 9.0]], generator=0)
+        >>> x.shape, bool(((x.mean(1) > 4.5) == (y == 1)).all())
+        (torch.Size([5, 2]), True)
     """
     centers = torch.as_tensor(means, dtype=dtype)
     if centers.ndim != 2 or 0 in centers.shape:
@@ -71,8 +72,9 @@ def sphere(
     Raises:
         InputError: a number that is not positive.
 
-    >>> sphere(3, 20, radius=2.0, generator=0).norm(dim=1)
-    tensor([2., 2., 2.])
+    Examples:
+        >>> sphere(3, 20, radius=2.0, generator=0).norm(dim=1)
+        tensor([2., 2., 2.])
     """
     _count(n)
     if d < 1 or not 0 < radius < math.inf:

@@ -81,10 +81,11 @@ def teacher(
     Raises:
         InputError: a number out of range, or another activation.
 
-    >>> rule = teacher(10, noise=0.5, generator=0)
-    >>> x, y = rule.sample(1000, generator=1)
-    >>> round((y - rule(x)).std().item(), 1)
-    0.5
+    Examples:
+        >>> rule = teacher(10, noise=0.5, generator=0)
+        >>> x, y = rule.sample(1000, generator=1)
+        >>> round((y - rule(x)).std().item(), 1)
+        0.5
     """
     if d < 1 or norm < 0 or noise < 0:
         raise InputError(f"d must be at least 1, norm and noise at least 0, not {d}, {norm} and {noise}")

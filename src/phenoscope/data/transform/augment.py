@@ -131,7 +131,7 @@ def color(
 def compose(*transforms: Transform) -> Transform:
     """One transform that applies several in turn; all draw from the same generator.
 
-    Example:
+    Examples:
         >>> from functools import partial
         >>> view = compose(partial(spatial, rotation=0.5), partial(color, strength=0.8))
         >>> view(torch.rand(2, 3, 12, 12), 0).shape

@@ -29,7 +29,7 @@ def warp(x: Tensor, matrix: Tensor, *, padding: Literal["border", "zeros", "refl
     Raises:
         InputError: something else than images, or matrices of another shape.
 
-    Example:
+    Examples:
         >>> shift = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
         >>> warp(torch.tensor([[[[1.0, 2.0, 3.0]]]]), shift)
         tensor([[[[2., 3., 3.]]]])

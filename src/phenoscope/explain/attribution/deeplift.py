@@ -49,11 +49,12 @@ def deeplift(
     Raises:
         InputError: an operation without a rule, by its name; an unknown rule; or what the other attributions refuse.
 
-    >>> class Saturating(nn.Module):
-    ...     def forward(self, x):
-    ...         return 1 - torch.relu(1 - x)
-    >>> deeplift(Saturating(), torch.tensor([[2.0]])).values
-    tensor([[1.]])
+    Examples:
+        >>> class Saturating(nn.Module):
+        ...     def forward(self, x):
+        ...         return 1 - torch.relu(1 - x)
+        >>> deeplift(Saturating(), torch.tensor([[2.0]])).values
+        tensor([[1.]])
     """
     if rule not in _RULES:
         raise InputError(f"rule must be one of {', '.join(map(repr, _RULES))}, not {rule!r}")

@@ -63,10 +63,11 @@ def integrated_gradients(
         InputError: inputs that are not real numbers, an unknown rule, fewer than one step, a target that the outputs
             do not have, or a baseline that does not fit.
 
-    >>> net = nn.Linear(2, 1)
-    >>> _ = net.weight.data.copy_(torch.tensor([[2.0, -1.0]]))
-    >>> integrated_gradients(net, torch.tensor([[3.0, 5.0]]), baseline=1.0).values
-    tensor([[ 4., -4.]])
+    Examples:
+        >>> net = nn.Linear(2, 1)
+        >>> _ = net.weight.data.copy_(torch.tensor([[2.0, -1.0]]))
+        >>> integrated_gradients(net, torch.tensor([[3.0, 5.0]]), baseline=1.0).values
+        tensor([[ 4., -4.]])
     """
     if rule not in _RULES:
         raise InputError(f"rule must be one of {', '.join(map(repr, _RULES))}, not {rule!r}")

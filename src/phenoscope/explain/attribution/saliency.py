@@ -60,10 +60,11 @@ def gradient_x_input(
         InputError: inputs that are not real numbers, a target that the outputs do not have, or a baseline that does
             not fit.
 
-    >>> net = nn.Linear(2, 1)
-    >>> _ = net.weight.data.copy_(torch.tensor([[2.0, -1.0]]))
-    >>> gradient_x_input(net, torch.tensor([[3.0, 5.0]]))
-    tensor([[ 6., -5.]])
+    Examples:
+        >>> net = nn.Linear(2, 1)
+        >>> _ = net.weight.data.copy_(torch.tensor([[2.0, -1.0]]))
+        >>> gradient_x_input(net, torch.tensor([[3.0, 5.0]]))
+        tensor([[ 6., -5.]])
     """
     x, gradient = _gradient(model, x, target, output, chunk)
     return (x - baseline_for(x, baseline)) * gradient

@@ -43,7 +43,7 @@ def jacobian(
         InputError: no such layer, one that is not called once, layers in the wrong order, no examples, or batch
             normalization without running statistics.
 
-    Example:
+    Examples:
         >>> layer = nn.Linear(3, 2)
         >>> bool((jacobian(layer, torch.zeros(4, 3)) == layer.weight).all())
         True

@@ -102,7 +102,7 @@ def crossing_depth(depths: ArrayLike, accuracy: ArrayLike, *, threshold: float =
     Raises:
         InputError: lists of different lengths, or empty ones.
 
-    Example:
+    Examples:
         >>> crossing_depth([10, 20, 30], [0.9, 0.7, 0.3])
         25.0
     """

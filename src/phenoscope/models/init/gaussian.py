@@ -36,10 +36,11 @@ def init_gaussian(
     Raises:
         InputError: a negative variance, or a network without such a layer.
 
-    >>> net = nn.Linear(400, 300)
-    >>> init_gaussian(net, sigma_w2=4.0, generator=0)
-    >>> round(net.weight.std().item(), 2), net.bias.count_nonzero().item()
-    (0.1, 0)
+    Examples:
+        >>> net = nn.Linear(400, 300)
+        >>> init_gaussian(net, sigma_w2=4.0, generator=0)
+        >>> round(net.weight.std().item(), 2), net.bias.count_nonzero().item()
+        (0.1, 0)
     """
     if not (0 <= sigma_w2 < math.inf and 0 <= sigma_b2 < math.inf):
         raise InputError(f"sigma_w2 and sigma_b2 are variances, at least 0, not {sigma_w2} and {sigma_b2}")

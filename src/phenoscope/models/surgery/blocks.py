@@ -31,10 +31,11 @@ def split_at(
     Raises:
         InputError: no such layer, a network that cannot be traced, or one with a way round the cut.
 
-    >>> net = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
-    >>> lower, upper = split_at(net, "1")
-    >>> len(lower), len(upper)
-    (2, 1)
+    Examples:
+        >>> net = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+        >>> lower, upper = split_at(net, "1")
+        >>> len(lower), len(upper)
+        (2, 1)
     """
     if side not in ("after", "before"):
         raise InputError(f'side must be "after" or "before", not {side!r}')
@@ -55,9 +56,10 @@ def blocks(model: nn.Module) -> list[nn.Sequential]:
     Raises:
         InputError: a network that is no `nn.Sequential`, or has no layer with weights.
 
-    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
-    >>> [list(block._modules) for block in blocks(net)]
-    [['0', '1', '2'], ['3']]
+    Examples:
+        >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+        >>> [list(block._modules) for block in blocks(net)]
+        [['0', '1', '2'], ['3']]
     """
     if not isinstance(model, nn.Sequential):
         raise InputError(f"{type(model).__name__} is no nn.Sequential, so it has no order of blocks")

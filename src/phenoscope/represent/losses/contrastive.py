@@ -35,7 +35,7 @@ def ntxent(z1: Tensor, z2: Tensor, *, temperature: float = 0.5) -> Tensor:
     Raises:
         InputError: matrices that differ in shape, or a temperature that is not positive.
 
-    Example:
+    Examples:
         >>> pairs = torch.eye(3)
         >>> torch.allclose(ntxent(pairs, pairs, temperature=1.0), torch.tensor(1 + 4 / math.e).log())
         True
@@ -62,7 +62,7 @@ def infonce(scores: Tensor) -> InfoNCE:
     Raises:
         InputError: another shape.
 
-    Example:
+    Examples:
         >>> found = infonce(torch.zeros(4, 4))
         >>> round(float(found.loss), 4), float(found.bound)
         (1.3863, 0.0)

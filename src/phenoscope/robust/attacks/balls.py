@@ -25,7 +25,7 @@ def project(delta: Tensor, *, eps: float, norm: str = "inf") -> Tensor:
     Returns:
         Perturbations (N, ...) whose norm is at most `eps`.
 
-    Example:
+    Examples:
         >>> project(torch.tensor([[3.0, 4.0]]), eps=1.0, norm="2")
         tensor([[0.6000, 0.8000]])
     """

@@ -69,7 +69,7 @@ def pgd(
         InputError: an unknown norm or loss, a negative radius, no restart, labels that do not match, or examples
             outside `clip`.
 
-    Example:
+    Examples:
         >>> flat = torch.nn.Linear(2, 2, bias=False)
         >>> flat.weight.data = torch.tensor([[1.0, -2.0], [0.0, 0.0]])
         >>> pgd(flat, torch.zeros(1, 2), torch.tensor([0]), eps=0.5, generator=0)

@@ -48,7 +48,7 @@ def activation(act: str | Function | nn.Module | type[nn.Module] | Activation) -
     Raises:
         InputError: an unknown name, or something that is no elementwise function.
 
-    Example:
+    Examples:
         >>> activation("tanh").derivative(torch.zeros(1)).item()
         1.0
     """

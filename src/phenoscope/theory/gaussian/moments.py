@@ -49,7 +49,7 @@ def gaussian_moments(
     Raises:
         InputError: a negative or unknown variance, a covariance larger than the variances allow, or a power below 1.
 
-    Example:
+    Examples:
         >>> gaussian_moments("relu", 2.0, power=2).item()
         1.0
     """

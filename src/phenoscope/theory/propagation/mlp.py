@@ -76,7 +76,7 @@ def mean_field(
     Raises:
         InputError: variances that are not positive (`sigma_b2` may be 0), or a share outside (0, 1].
 
-    Example:
+    Examples:
         >>> found = mean_field("tanh", 1.3, 0.05)
         >>> round(found.q_star, 3), round(found.chi1, 2), round(found.xi_c, 2), found.phase
         (0.315, 0.88, 7.83, 'ordered')
@@ -117,7 +117,7 @@ def critical_line(act: str | Function | Activation, sigma_b2: float) -> float:
     Raises:
         InputError: a negative variance, or an activation without a border.
 
-    Example:
+    Examples:
         >>> round(critical_line("relu", 0.0), 9)
         2.0
     """
@@ -148,7 +148,7 @@ def critical_gain(act: str | Function | Activation, q: float) -> float:
     Raises:
         InputError: a variance that is not positive.
 
-    Example:
+    Examples:
         >>> round(critical_gain("relu", 1.0) ** 2, 9)
         2.0
     """
@@ -170,7 +170,7 @@ def critical_init(act: str | Function | Activation, q: float) -> CriticalInit:
     Raises:
         InputError: a q that is not positive, or one that would need a negative bias variance.
 
-    Example:
+    Examples:
         >>> found = critical_init("tanh", 0.5)
         >>> round(mean_field("tanh", found.sigma_w2, found.sigma_b2).q_star, 9)
         0.5
