@@ -135,7 +135,7 @@ def cost_on_all_threads(model: nn.Module, optimizer: torch.optim.Optimizer, reco
             recorder.step()
             wall += time.perf_counter() - before
             time.sleep(0.05)
-        recorder._sink.flush()  # type: ignore[union-attr]
+        recorder._target.flush()  # type: ignore[union-attr]
         spent = time.process_time() - start
         recorder.close()
     return 1e3 * spent / records, 1e3 * wall / records

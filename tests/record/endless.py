@@ -27,5 +27,5 @@ def train(path: str, progress: str) -> None:
             model[0].weight.add_(float(i))
             recorder.step(i=i)
             if i % 10 == 0:
-                recorder._sink.flush()
+                recorder._target.flush()
                 file.write(f"flushed {i}\n")

@@ -72,7 +72,7 @@ for i in range(1000):
     model(torch.randn(2, 4)).square().mean().backward()
     optimizer.step()
     if i % 20 == 0:
-        recorder._sink.flush()
+        recorder._target.flush()
 recorder.close()
 print("trained to the end")
 """
@@ -102,7 +102,7 @@ def test_a_disk_that_is_really_full(tmp_path):
             for _ in range(30):
                 for _ in range(40):
                     recorder.step()
-                recorder._sink.flush()
+                recorder._target.flush()
             recorder.close()
         run = open_run(tmp_path / "run")
         assert len(run.steps) >= 40 and (run["0"].idle == 1).all()
@@ -119,9 +119,9 @@ def recorded(path, records=10):
 
 def test_a_torn_last_block_of_the_journal_does_not_count(tmp_path):
     recorder = recorded(tmp_path / "run")
-    recorder._sink.flush()
+    recorder._target.flush()
     recorder.step()
-    recorder._sink.flush()
+    recorder._target.flush()
     journal = store.journal(tmp_path / "run", 0)
     whole = journal.read_bytes()
     for cut in (1, 30, 700):

@@ -18,6 +18,14 @@ from phenoscope.core.errors import InputError
 # rows that do not divide by two, heads that straddle, transposed and grouped transposed convolutions
 
 
+class Experts(nn.Module):
+    """Three experts in one weight, which two processes share by expert."""
+
+    def __init__(self):
+        super().__init__()
+        self.up = nn.Parameter(torch.randn(3, 6, 4))
+
+
 def network():
     torch.manual_seed(0)
     return nn.Sequential(
@@ -29,6 +37,7 @@ def network():
                 "attention": nn.MultiheadAttention(12, 3),
                 "linear": nn.Linear(7, 1),
                 "wide": nn.Linear(3, 9),
+                "experts": Experts(),
             }
         )
     )

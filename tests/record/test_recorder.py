@@ -263,7 +263,7 @@ def test_a_journal_that_an_earlier_marker_left_never_comes_back(tmp_path):
     recorder = Recorder(model, tmp_path / "run", threshold=0.1, every=1)
     for _ in range(30):
         recorder.step(x=1)
-    recorder._sink.flush()
+    recorder._target.flush()
     shutil.copytree(tmp_path / "run", tmp_path / "killed")  # what a kill at this moment leaves
     recorder.close()
     (left,) = (tmp_path / "killed").glob("journal-*.bin")
@@ -272,7 +272,7 @@ def test_a_journal_that_an_earlier_marker_left_never_comes_back(tmp_path):
     for i in range(1, store.CHUNK + 1):
         recorder.step(x=2)
         if i % 64 == 0:
-            recorder._sink.flush()  # at last the arrays hold a chunk again
+            recorder._target.flush()  # at last the arrays hold a chunk again
     run = open_run(tmp_path / "killed")
     assert run.steps.tolist() == list(range(1, store.CHUNK + 1)) and (run.scalars.x == 2).all()
     recorder.close()
@@ -375,7 +375,7 @@ def test_a_run_can_be_read_while_it_is_written(tmp_path):
     with Recorder(model, tmp_path / "run", threshold=0.1, every=1) as recorder:
         for i in range(300):
             recorder.step(i=i)
-        recorder._sink.flush()
+        recorder._target.flush()
         run = open_run(tmp_path / "run")
         assert run.steps.tolist() == list(range(1, 301)) and run.scalars.i[-1] == 299
         recorder.step()
@@ -405,3 +405,13 @@ def test_a_small_gpt_is_recorded_by_head(tmp_path):
     heads = moved[:, 32:].unflatten(1, (2, 8)).double().square().sum((0, 2))
     np.testing.assert_allclose(run[name].distance[0], heads, rtol=1e-6)
     GPT2LMHeadModel(model.config).load_state_dict(run.final())
+
+
+def test_a_resume_into_a_folder_without_a_run_counts_on_from_the_step_that_was_given(tmp_path):
+    model = nn.Sequential(nn.Linear(3, 2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with Recorder(model, tmp_path / "new", optimizer=optimizer, every=2, resume=True, step=100) as recorder:
+        for _ in range(4):
+            model(torch.ones(1, 3)).sum().backward()
+            optimizer.step()
+    assert open_run(recorder.path).steps.tolist() == [102, 104]

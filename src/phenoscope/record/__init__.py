@@ -2,10 +2,12 @@
 
 from .ablate import ablate
 from .checkpoints import evolve
+from .differences import differences
 from .evolution import Evolution, evolution
 from .recorder import Recorder
 from .redundant import Filters, least_evolved, redundant
 from .run import Run, open_run
+from .settling import freezing, settling
 
 __all__ = [
     "Evolution",
@@ -13,9 +15,12 @@ __all__ = [
     "Recorder",
     "Run",
     "ablate",
+    "differences",
     "evolution",
     "evolve",
+    "freezing",
     "least_evolved",
     "open_run",
     "redundant",
+    "settling",
 ]

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from .experts import are_experts, expert_axes
 from .heads import head_count, projections
 from .layers import Found, Layer
 
@@ -123,6 +124,19 @@ def _embedding(at: Context) -> list[Found]:
     return at.layer()
 
 
+def _experts(at: Context) -> list[Found]:
+    """The experts of a mixture whose weights lie in one parameter (experts, ...): every expert a layer of its own."""
+    found = []
+    for key, weight in at.module._parameters.items():
+        if weight is not None and not nn.parameter.is_lazy(weight) and weight.ndim == 3:
+            filters, channels = expert_axes(at.module, key, tuple(weight.shape))
+            for expert in range(weight.shape[0]):  # named as where each expert is a module: experts.3.down_proj
+                name = f"{at.name}.{expert}.{key}" if at.name else f"{expert}.{key}"
+                axes = {"filters": filters, "channels": channels, "expert": expert}
+                found += at.layer(key, f"{key}_bias", name=name, **axes)
+    return sorted(found, key=lambda each: each.layer.expert or 0)
+
+
 def _is_input_major_linear(module: nn.Module) -> bool:
     return type(module).__name__ == "Conv1D" and hasattr(module, "nf") and not isinstance(module, nn.Conv1d)
 
@@ -134,6 +148,7 @@ KINDS: list[tuple[Callable[[nn.Module], bool], Callable[[Context], list[Found]]]
     (lambda m: isinstance(m, nn.Linear), _linear),
     (_is_input_major_linear, _input_major_linear),
     (lambda m: isinstance(m, nn.Embedding), _embedding),
+    (are_experts, _experts),
 ]
 
 

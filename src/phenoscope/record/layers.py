@@ -10,12 +10,15 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
 
 from ..core.errors import InputError
+
+if TYPE_CHECKING:
+    from .choose import Layers
 
 # What torch's own wrappers put into module names: torch.compile, activation checkpointing, FSDP1.
 _WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_checkpoint_wrapped_module|_fsdp_wrapped_module)\.")
@@ -39,6 +42,7 @@ class Layer:
         bias: the bias's name in the state dict, if there is one.
         bias_rows: which part of the bias belongs to this layer, where that is not `rows`.
         settings: stride, padding, dilation and groups of a convolution.
+        expert: which expert's, where one weight of three axes holds those of all experts of a mixture.
     """
 
     name: str
@@ -55,10 +59,13 @@ class Layer:
     bias: str | None = None
     bias_rows: tuple[int, int] | None = None
     settings: Mapping[str, Any] | None = None
+    expert: int | None = None
 
     def blocks(self, weight: torch.Tensor) -> torch.Tensor:
         """The weight as a view of shape (groups, filters of a group, channels, *entries)."""
         view = weight.movedim((self.filters, self.channels), (0, 1))
+        if self.expert is not None:
+            view = view[..., self.expert]
         view = self._rows(view, self.rows)
         if self.groups > 1 and self.channels == 0:
             return view.unflatten(1, (self.groups, -1)).movedim(1, 0)
@@ -67,6 +74,8 @@ class Layer:
     def rows_of(self, bias: torch.Tensor) -> torch.Tensor:
         """The bias as a view of shape (filters, entries of a filter)."""
         rows = self.bias_rows or self.rows
+        if self.expert is not None:
+            bias = bias[self.expert]
         return self._rows(bias[:, None], rows).flatten(1)
 
     def _rows(self, view: torch.Tensor, rows: tuple[int, int] | None) -> torch.Tensor:
@@ -109,10 +118,11 @@ def clean_name(name: str) -> str:
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """The user's own module inside torch.compile, DataParallel and DistributedDataParallel."""
+    """The user's own module inside torch.compile, DataParallel, DistributedDataParallel and Lightning's Fabric."""
     while True:
-        if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-            model = model.module
+        wrapped = isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel))
+        if wrapped or type(model).__name__ == "_FabricModule":  # by name: Lightning may not be installed
+            model = model.module  # type: ignore[assignment]
         elif isinstance(getattr(model, "_orig_mod", None), nn.Module):
             model = model._orig_mod  # type: ignore[assignment]
         else:
@@ -133,40 +143,51 @@ class Found(NamedTuple):
 
 
 def find_layers(
-    model: nn.Module, *, heads: Mapping[str, int] | None = None, embeddings: bool = False
+    model: nn.Module,
+    *,
+    heads: Mapping[str, int] | None = None,
+    embeddings: bool = False,
+    layers: Layers = None,
+    most: int | None = None,
 ) -> tuple[list[Found], list[str]]:
     """The layers of a network that have filters, each with its weight, in the order of its modules.
 
-    A weight that several modules share comes once, under the first name. Weights that a lazy module has not made yet
-    are named in the second list.
+    A weight that several modules share comes once, under the first name that was chosen. Weights that a lazy module
+    has not made yet are named in the second list.
 
     Args:
         heads: how many heads the projections that match a pattern have: {pattern: n}; overrules what modules say.
         embeddings: whether the rows of an `nn.Embedding` are filters, too.
+        layers: which layers: a pattern of names, a module type, a predicate (name, module), or several of them (see
+            `choose.choose`); all by default.
+        most: how many layers at most where `layers` does not choose, evenly spread; all by default.
 
     Raises:
-        InputError: a pattern of `heads` that matches nothing, or a number that does not divide the rows.
+        InputError: a pattern of `heads` that matches nothing, or a number that does not divide the rows; a choice of
+            `layers` that finds nothing.
     """
+    from .choose import Candidate, choose, thinned
     from .kinds import Context, kind_of
 
     model = unwrap(model)
-    found: list[Found] = []
-    pending: list[str] = []
-    seen: set[int] = set()
+    candidates: list[Candidate] = []
     used: set[str] = set()
     for raw, module in model.named_modules():
         name = clean_name(raw)
         describe = kind_of(module, embeddings)
-        if describe is None:
-            continue
-        context = Context(model, raw, name, module, heads or {}, used)
-        for each in describe(context):
-            if nn.parameter.is_lazy(each.weight):
-                pending.append(each.layer.name)
-            elif each.weight.is_floating_point() and each.weight.numel() and id(each.weight) not in seen:
-                found.append(each)
-        seen.update(id(each.weight) for each in found)
+        if describe is not None:
+            context = Context(model, raw, name, module, heads or {}, used)
+            candidates += [Candidate(each, name, module) for each in describe(context)]
     unused = set(heads or {}) - used
     if unused:
         raise InputError(f"heads= names {sorted(unused)[0]!r}, which matches no projection of this model")
-    return found, pending
+    found: list[Found] = []
+    pending: list[str] = []
+    first: dict[int, nn.Module] = {}
+    for each, _, module in choose(candidates, model, layers):
+        weight = each.weight
+        if nn.parameter.is_lazy(weight):
+            pending.append(each.layer.name)
+        elif weight.is_floating_point() and weight.numel() and first.setdefault(id(weight), module) is module:
+            found.append(each)
+    return (thinned(found, most) if layers is None and most is not None else found), pending

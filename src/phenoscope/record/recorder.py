@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import atexit
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol
@@ -14,18 +14,21 @@ from torch.optim import Optimizer
 
 from ..core.errors import InputError, say
 from . import store
+from .choose import MOST, Layers
 from .keep import next_snapshot, state_of, weights_of
 from .layers import Found, find_layers, unwrap
+from .live import Live
 from .passes.host import to_host
 from .passes.meter import Meter, joined
 from .passes.watched import Moved, Restructured, Watched
 from .rows import Record
 from .sharded import ShardedMeter, Summing, is_sharded, process_group
+from .sinks import Sink, Sinks, checked
 from .thresholds import Threshold, thresholds
 from .writer import RunWriter
 
 
-class _Sink(Protocol):
+class _Target(Protocol):
     """Where records go: the disk, or (on the other processes of a sharded model) just the common sum."""
 
     def add(self, step: int, moved: Callable[[], Moved] | None, scalars: dict[str, Any]) -> Record | None: ...
@@ -62,6 +65,8 @@ class Recorder:
         threshold: tau, in units of the weights: a number, or {layer pattern: number}, the default filling the rest.
         heads: {pattern: heads} for attention projections whose number of heads the modules do not say.
         embeddings: whether to record the rows of embeddings.
+        layers: which layers to record: a pattern of names ("encoder.*"), a module type (nn.Conv2d), a predicate
+            (name, module) -> bool, or a list of these; by default all, or 1,000 of them spread over the depth.
         snapshots: "first": keep the first layer's weights on a log-spaced schedule; "all": those of every layer.
         final: whether to keep the whole state at the end, which `ablate` needs.
         max_bytes: bound on the values by filter on disk; beyond it they are kept ever more rarely, the layer means
@@ -70,6 +75,14 @@ class Recorder:
         overwrite: replace the run in `path`, if there is one.
         step: the number of updates made before; by default 0, or with `resume` the run's last record. Records after it
             are dropped: they belong to updates that are made again.
+        sinks: who else gets every record: callables `(step, values)`, as those of `phenoscope.integrations`. `values`
+            are the layer means `distance/<layer>`, `distance_per_weight/<layer>`, `changed/<layer>`, `idle/<layer>`
+            and the logged scalars. They are called beside the training, a moment later, each in a thread of its own;
+            one that fails is left out, and one that cannot keep up misses records. They belong to this recorder, which
+            closes them.
+        histograms_every: updates between values by filter, for sinks that have a method `histograms(step, arrays)`;
+            0 for none; default 100 records.
+        live: whether to show on standard error which layers move most and which have stopped.
 
     Raises:
         InputError: a run is there already, no layer has filters, no threshold can be derived.
@@ -85,21 +98,28 @@ class Recorder:
         threshold: Threshold = None,
         heads: Mapping[str, int] | None = None,
         embeddings: bool = False,
+        layers: Layers = None,
         snapshots: Literal["first", "all"] = "first",
         final: bool = True,
         max_bytes: float = 2e9,
         resume: bool = False,
         overwrite: bool = False,
         step: int | None = None,
+        sinks: Sequence[Sink] = (),
+        histograms_every: int | None = None,
+        live: bool = False,
     ) -> None:
         if every < 1:
             raise InputError(f"every must be at least 1, not {every}")
+        if histograms_every is not None and histograms_every < 0:
+            raise InputError(f"histograms_every must be 0 (none) or more, not {histograms_every}")
         if snapshots not in ("first", "all"):
             raise InputError(f"snapshots must be 'first' or 'all', not {snapshots!r}")
+        others = checked(sinks)
         self.path = Path(path)
         self._model, self._optimizer = unwrap(model), _innermost(optimizer)
         self._every, self._threshold, self._snapshots, self._keep_final = every, threshold, snapshots, final
-        self._find = lambda: find_layers(self._model, heads=heads, embeddings=embeddings)
+        self._find = lambda: find_layers(self._model, heads=heads, embeddings=embeddings, layers=layers, most=MOST)
         self._found, self._pending = self._find()
         if not self._found and not self._pending:
             raise InputError("the model has no layer with filters (convolution, linear, attention)")
@@ -108,7 +128,7 @@ class Recorder:
         self._scalars: dict[str, Any] = {}
         self._latest: Record | None = None
         self._hooks: list[Any] = []
-        self._sink: _Sink | None = None
+        self._target: _Target | None = None
         self._gap = False
         self._step = step or 0
         self._known = self._parameters()
@@ -118,7 +138,10 @@ class Recorder:
             self._open(max_bytes=max_bytes, resume=resume, overwrite=overwrite, step=step)
         self._next_snapshot = self._step if not self._gap else next_snapshot(self._step, every)
         self._guarded(self._keep_snapshot)
-        if self._optimizer is not None and self._sink is not None:
+        if isinstance(self._target, RunWriter) and (others or live):
+            shown = [Live(str(path))] if live else []
+            self._target.follow(Sinks([*others, *shown], every=every, histograms_every=histograms_every))
+        if self._optimizer is not None and self._target is not None:
             self._hooks.append(self._optimizer.register_step_pre_hook(lambda *_: self._guarded(self._discover)))
             self._hooks.append(self._optimizer.register_step_post_hook(lambda *_: self._guarded(self._count)))
         atexit.register(self._at_exit)
@@ -150,13 +173,13 @@ class Recorder:
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
-        if self._sink is not None:
+        if self._target is not None:
             self._next_snapshot = min(self._next_snapshot, self._step)
             self._guarded(self._keep_snapshot)
             self._guarded(self._keep_final_state)
-            sink, self._sink = self._sink, None
-            if sink is not None:
-                sink.close()
+            target, self._target = self._target, None
+            if target is not None:
+                target.close()
 
     def __enter__(self) -> Recorder:
         return self
@@ -186,9 +209,10 @@ class Recorder:
                     overwrite=overwrite,
                     step=step,
                 )
-                self._sink = writer
+                self._target = writer
                 self._gap = writer.resumed
-                self._step = writer.last_step
+                if writer.resumed:  # a resume into a folder without a run begins one, at the step that was given
+                    self._step = writer.last_step
         except InputError as error:
             refused = error
         except OSError as error:
@@ -199,7 +223,7 @@ class Recorder:
             start: list[Any] = [self._step, self._gap, refused]
             dist.broadcast_object_list(start, 0, group=process_group())
             self._step, self._gap, refused = start
-            self._sink = self._sink or Summing()
+            self._target = self._target or Summing()
         if refused is not None:
             raise refused
         self._build()
@@ -218,14 +242,14 @@ class Recorder:
 
     def _guarded(self, action: Callable[[], None]) -> None:
         """Nothing that happens in here may stop the training."""
-        if self._sink is None:
+        if self._target is None:
             return
         try:
             action()
         except Exception as error:
             say(f"recording has stopped at update {self._step}, training goes on ({type(error).__name__}: {error})")
-            sink, self._sink = self._sink, None
-            sink.close()
+            target, self._target = self._target, None
+            target.close()
 
     def _discover(self) -> None:
         """Take up layers that a lazy module has made, or a group added to the optimizer, where a window begins."""
@@ -239,8 +263,8 @@ class Recorder:
             return
         for each, tau in zip(new, thresholds(new, self._threshold, self._optimizer), strict=True):
             self._taus[each.layer.name] = tau
-            if isinstance(self._sink, RunWriter):
-                self._sink.add_layer(each.layer, tau)
+            if isinstance(self._target, RunWriter):
+                self._target.add_layer(each.layer, tau)
         self._found += new
         self._add_meter(new)
         self._keep_snapshot()
@@ -255,7 +279,7 @@ class Recorder:
         self._keep_snapshot()
 
     def _record(self) -> None:
-        assert self._sink is not None
+        assert self._target is not None
         if any(each.current() is not each.weight for each in self._found):
             self._found = [each._replace(weight=each.current()) for each in self._found]
             self._build()
@@ -268,7 +292,7 @@ class Recorder:
         if self._gap:
             moved, self._gap = None, False
         scalars, self._scalars = {**self._rates(), **self._scalars}, {}
-        self._latest = self._sink.add(self._step, moved, scalars)
+        self._latest = self._target.add(self._step, moved, scalars)
 
     def _rates(self) -> dict[str, Any]:
         """The learning rate; where groups differ, that of each."""
@@ -283,15 +307,15 @@ class Recorder:
             return
         self._next_snapshot = next_snapshot(self._step, self._every)
         kept = weights_of(self._model, self._found if self._snapshots == "all" else self._found[:1])
-        if isinstance(self._sink, RunWriter):
-            self._sink.snapshot(self._step, to_host(kept))
+        if isinstance(self._target, RunWriter):
+            self._target.snapshot(self._step, to_host(kept))
 
     def _keep_final_state(self) -> None:
         if not self._keep_final:
             return
         state = state_of(self._model)
-        if isinstance(self._sink, RunWriter):
-            self._sink.final(state)
+        if isinstance(self._target, RunWriter):
+            self._target.final(state)
 
     def _facts(self) -> dict[str, Any]:
         return {
@@ -302,8 +326,8 @@ class Recorder:
         }
 
     def _at_exit(self) -> None:
-        if self._sink is not None:
-            self._sink.close()
+        if self._target is not None:
+            self._target.close()
 
 
 def _innermost(optimizer: Any) -> Optimizer | None:

@@ -55,7 +55,7 @@ def measured(record: Record, layers: list[Layer]) -> Row:
 
 def as_block(rows: list[Row], kept: list[bool], names: list[str], counts: np.dtype) -> Block:
     """Rows of one width as a block of the journal; new names of scalars are added to `names`."""
-    scalars = [{name: _number(value) for name, value in row.record.scalars.items()} for row in rows]
+    scalars = [{name: number(value) for name, value in row.record.scalars.items()} for row in rows]
     names += sorted({name for each in scalars for name in each} - set(names))
     some = [row for row, keep in zip(rows, kept, strict=True) if keep]
     filters = rows[0].record.filters
@@ -71,8 +71,19 @@ def as_block(rows: list[Row], kept: list[bool], names: list[str], counts: np.dty
     }
 
 
-def _number(value: Any) -> float:
+def number(value: Any) -> float:
+    """A logged scalar as it is kept: NaN where it is no number."""
     try:
         return float(value)
     except (TypeError, ValueError, RuntimeError):
         return float("nan")
+
+
+def measures(distance: Any, changed: Any, moved: Any, channels: Any, entries: Any) -> dict[str, Any]:
+    """The four measures from sums and counts over filters of that many channels of that many entries."""
+    return {
+        "distance": distance,
+        "distance_per_weight": distance / (channels * entries),
+        "changed": changed / (channels * entries),
+        "idle": (channels - moved) / channels,
+    }

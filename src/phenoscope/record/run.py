@@ -15,6 +15,7 @@ from ..core.errors import InputError
 from . import store
 from .counts import unpack
 from .layers import Layer
+from .rows import measures
 from .tensors import load_tensors
 
 MEASURES = ("distance", "distance_per_weight", "changed", "idle")
@@ -111,7 +112,7 @@ class Run(Mapping[str, xr.Dataset]):
         channels, entries = layer.entries
         changed, moved = unpack(code, entries)
         rows = self._kept
-        values = _measures(distance, changed, moved, channels, entries)
+        values = measures(distance, changed, moved, channels, entries)
         return xr.Dataset(
             {key: (("step", "filter"), value) for key, value in values.items()}
             | {"gap": ("step", self._gap[rows]), "weight": ("step", np.diff(rows, prepend=-1))},
@@ -135,7 +136,7 @@ class Run(Mapping[str, xr.Dataset]):
         """The layer means D_t, S_t and Z_t (equations 1 to 3) at every record, and D_t per weight: (step, layer)."""
         distance, changed, moved = np.moveaxis(self._along("layers", self._records), -1, 0)
         channels, entries = np.array([layer.entries for layer in self.layers.values()]).reshape(-1, 2).T
-        values = _measures(distance, changed, moved, channels, entries)
+        values = measures(distance, changed, moved, channels, entries)
         return xr.Dataset(
             {key: (("step", "layer"), value) for key, value in values.items()} | {"gap": ("step", self._gap)},
             coords={"step": self.steps, "layer": list(self.layers)},
@@ -175,17 +176,13 @@ class Run(Mapping[str, xr.Dataset]):
             raise InputError(f"{self.path} kept no final state (it was recorded with final=False, or did not end)")
         return load_tensors(file)
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: a small figure and a table."""
+        from .figures.notebook import run_html
+
+        return run_html(self)
+
     def __repr__(self) -> str:
         filters = sum(map(len, self.layers.values()))
         last = f", steps {self.steps[0]} to {self.steps[-1]}" if len(self.steps) else ""
         return f"<Run {self.path}: {len(self)} layers, {filters} filters, {len(self.steps)} records{last}>"
-
-
-def _measures(distance: Any, changed: Any, moved: Any, channels: Any, entries: Any) -> dict[str, Any]:
-    """The four measures from sums and counts over filters of that many channels of that many entries."""
-    return {
-        "distance": distance,
-        "distance_per_weight": distance / (channels * entries),
-        "changed": changed / (channels * entries),
-        "idle": (channels - moved) / channels,
-    }

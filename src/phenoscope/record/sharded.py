@@ -132,6 +132,14 @@ def _pieces(layer: Layer, weight: Tensor) -> list[_Piece]:
         return []
     if not cut:
         return [_Piece(layer, lambda local: local, np.arange(len(layer)), False)]
+    if layer.expert is not None and cut == [3 - layer.filters - layer.channels]:
+        here = layer.expert - offset[cut[0]]
+        mine = np.arange(len(layer))
+        return (
+            [_Piece(dataclasses.replace(local, expert=here), lambda w: w, mine, False)]
+            if 0 <= here < shape[cut[0]]
+            else []
+        )
     if cut == [layer.filters] and layer.rows is None and not layer.heads:
         per_group = len(layer) // layer.groups if layer.channels == 0 else len(layer)
         groups = layer.groups if layer.channels == 0 else 1

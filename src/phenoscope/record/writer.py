@@ -22,6 +22,7 @@ from .counts import dtype_for
 from .layers import Layer
 from .passes.watched import Moved
 from .rows import Record, Row, as_block, measured
+from .sinks import Sinks
 from .tensors import save_tensors
 
 _FLUSH_SECONDS = 2.0
@@ -72,6 +73,7 @@ class RunWriter:
         self._next, self._kept, self._stride = 0, 0, 1
         self._flushed = time.monotonic()
         self._not_finite = False
+        self._sinks: Sinks | None = None
         self.last_step = 0
         self.resumed = False
         if store.is_run(self.path) and not (overwrite or resume):
@@ -103,6 +105,10 @@ class RunWriter:
         self.last_step = step
         return record
 
+    def follow(self, sinks: Sinks) -> None:
+        """Hand every record from here on to these sinks, too; they are closed with the run."""
+        self._sinks = sinks
+
     def add_layer(self, layer: Layer, threshold: float) -> None:
         """A layer that appeared while training; earlier records have no values for it."""
         self._layers.append((layer, threshold))
@@ -129,6 +135,8 @@ class RunWriter:
             self._closing = True
             self._wake.notify_all()
         self._thread.join()
+        if self._sinks is not None:
+            self._sinks.close()
 
     def _put(self, item: Record | Callable[[], None]) -> None:
         with self._wake:
@@ -218,6 +226,10 @@ class RunWriter:
             block = as_block(rows[:count], kept, self._names, self._counts)
             store.append_block(store.journal(self.path, self._records), block)
             self._gathered.append(block)
+            if self._sinks is not None:
+                layers = [layer for layer, _ in self._layers[: rows[0].record.layers]]
+                for row in rows[:count]:
+                    self._sinks.add(row, layers)
             rows = rows[count:]
         self._flushed = time.monotonic()
         if sum(len(block["step"]) for block in self._gathered) >= store.CHUNK:

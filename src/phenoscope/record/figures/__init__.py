@@ -5,10 +5,12 @@ there is little width stands in its `layout.meta` (see `stack`), and does nothin
 """
 
 from .ablation import ablation
+from .differences import differences
 from .feature_maps import feature_maps
 from .heatmap import heatmap
 from .measures import measures
+from .settling import settling
 from .sorted_distance import sorted_distance
 from .strips import strips
 
-__all__ = ["ablation", "feature_maps", "heatmap", "measures", "sorted_distance", "strips"]
+__all__ = ["ablation", "differences", "feature_maps", "heatmap", "measures", "settling", "sorted_distance", "strips"]
