@@ -49,20 +49,14 @@ def test_every_link_and_anchor_of_every_page_leads_somewhere(site):
                 assert f'id="{unquote(anchor)}"' in pages[other], f"{page.name}: {target}"
 
 
-def test_pages_show_without_errors_and_without_a_network(site):
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    chromium = next((path for path in ("/usr/bin/chromium", "/usr/bin/chromium-browser") if Path(path).exists()), None)
-    if chromium is None:
-        pytest.skip("needs Chromium (apt-get install chromium)")
+def test_pages_show_without_errors_and_without_a_network(site, browser):
     said, outside = [], []
-    with playwright.sync_playwright() as engine:
-        browser = engine.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page()
-        page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: outside.append(request.url) if request.url.startswith("http") else None)
-        for name in ("index.html", "results.html", "api/train.html", "concepts.html"):
-            page.goto((site / name).as_uri())
-            assert page.locator("h1").first.is_visible()
-        browser.close()
+    page = browser.new_page()
+    page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: outside.append(request.url) if request.url.startswith("http") else None)
+    for name in ("index.html", "results.html", "api/train.html", "concepts.html"):
+        page.goto((site / name).as_uri())
+        assert page.locator("h1").first.is_visible()
+    page.close()
     assert not said and not outside

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections import OrderedDict
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -76,19 +74,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def report(runs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a report on both; not to be changed."""
     return run_report(runs, tmp_path_factory.mktemp("reports") / "new" / "report").parent
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[object]:
-    """Headless Chromium."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("NO BROWSER: the report's pages were not opened; install Chromium (apt-get install chromium)")
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture
