@@ -19,8 +19,8 @@ from ..core.errors import InputError
 _OWN = __name__.split(".")[0]
 
 
-def study_sources(module: str) -> str:
-    """A digest of a study's source and of every bench that it imports, directly or through another.
+def study_files(module: str) -> dict[str, bytes]:
+    """The sources of a study and of every bench that it imports, directly or through another, by module.
 
     Args:
         module: dotted name.
@@ -34,9 +34,14 @@ def study_sources(module: str) -> str:
             continue
         seen[name] = file.read_bytes()
         left += [each for each in _imported(name, seen[name]) if each.startswith(f"{_OWN}.studies.")]
+    return seen
+
+
+def study_sources(module: str) -> str:
+    """A digest of `study_files`."""
     digest = hashlib.sha256()
-    for name in sorted(seen):
-        digest.update(name.encode() + b"\0" + hashlib.sha256(seen[name]).digest())
+    for name, source in sorted(study_files(module).items()):
+        digest.update(name.encode() + b"\0" + hashlib.sha256(source).digest())
     return digest.hexdigest()
 
 
