@@ -18,8 +18,8 @@ import phenoscope
 ROOT = Path(phenoscope.__file__).parent
 # A file imports only from floors below its own, and from its own package.
 FLOORS = """
-core | stats catalogue | lab | data models | train | theory | kernels | measure | record | prune | represent | explain
-| robust | studies integrations | report | cli
+core | stats catalogue | lab | data models | train | theory | kernels | landscape | measure | record | prune | represent
+| explain | robust | studies integrations | report | cli
 """.replace("\n", " ").split("|")
 
 
