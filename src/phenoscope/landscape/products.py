@@ -100,11 +100,12 @@ def loss_gradient(
     return _over_data(model, data, wanted, slope, chunk)
 
 
-def _gradient(of: Tensor, leaves: dict[str, Tensor], *weights: Tensor, create_graph: bool = False) -> tuple[Any, ...]:
-    return torch.autograd.grad(
-        of, list(leaves.values()), *weights, create_graph=create_graph, retain_graph=create_graph or None,
-        allow_unused=True,
-    )  # fmt: skip
+def _gradient(
+    of: Tensor, leaves: dict[str, Tensor], weights: Tensor | None = None, *, create_graph: bool = False
+) -> tuple[Any, ...]:
+    keep = create_graph or None
+    inputs = list(leaves.values())
+    return torch.autograd.grad(of, inputs, weights, create_graph=create_graph, retain_graph=keep, allow_unused=True)
 
 
 def _over_data(
