@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json as json_module
 import sys
+import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +44,10 @@ def run_studies(
     chosen = [study(id) for id in _chosen(ids, section, all)]
     parameters = [_parameters(each, settings, model, data) for each in chosen]  # all checked before anything runs
     found: list[Result] = []
-    failed = 0
-    for each, values in zip(chosen, parameters, strict=True):
+    failed, begun = 0, time.monotonic()
+    for number, (each, values) in enumerate(zip(chosen, parameters, strict=True), 1):
+        if len(chosen) > 1 and not json:
+            print(f"study {number} of {len(chosen)}: {each.id}", file=sys.stderr)
         try:
             result = run(
                 each.id,
@@ -66,6 +70,8 @@ def run_studies(
         failed += any(claim.verdict == "failed" for claim in result.claims)
         if not json:
             _print(result)
+    if len(chosen) > 1 and not json:
+        _print_total(found, len(chosen), time.monotonic() - begun)
     if json:
         facts = [result.facts() for result in found]
         one = len(chosen) == 1 and len(facts) == 1
@@ -124,6 +130,13 @@ def _print(result: Result) -> None:
     reused = f", {known['cells_reused']} cells kept from before" if known.get("cells_reused") else ""
     about = f"preset {result.preset}, seed {known['seed']}, {known['device']}, {known['seconds']:.1f} s{reused}"
     console.print(Text(f"{about}; {result.path}", style="dim"), soft_wrap=True)
+
+
+def _print_total(found: list[Result], chosen: int, seconds: float) -> None:
+    counts = Counter(claim.verdict for result in found for claim in result.claims)
+    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
+    text = f"\n{len(found)} of {chosen} studies in {seconds / 60:.1f} min; claims: {verdicts or 'none'}"
+    Console(highlight=False).print(Text(text, style="bold"), soft_wrap=True)
 
 
 _WIDTH = 14  # of a verdict; longer ones push the name on
