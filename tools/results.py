@@ -41,7 +41,19 @@ def keep(id: str) -> None:
     result = run(id, fresh=True, results=ROOT / "results")
     KEPT.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(result.path / "verdict.json", KEPT / f"{id}.json")
+    keep_figure(result.path / "figure.json", id)
     print(f"{id}: {tally(result.facts())} ({result.provenance['seconds']:.0f} s)", flush=True)
+
+
+def keep_figure(file: Path, id: str) -> None:
+    """Keep a study's figure for the pages of the documentation, which have a template of their own."""
+    if not file.exists():
+        return
+    figure = json.loads(file.read_text(encoding="utf-8"))
+    figure.get("layout", {}).pop("template", None)
+    kept = KEPT / "figures" / f"{id}.json"
+    kept.parent.mkdir(exist_ok=True)
+    kept.write_text(json.dumps(figure, separators=(",", ":")) + "\n", encoding="utf-8")
 
 
 def read(folder: Path) -> list[dict]:

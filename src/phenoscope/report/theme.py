@@ -68,7 +68,7 @@ def page(
             f"<aside id='live' data-page='{text(live.page)}' data-version='{text(live.version)}' "
             "aria-label='What is running' hidden></aside>\n"
         )
-    sheets = "".join(_packaged(name) for name in ("page.css", *styles))
+    sheets = "".join(_packaged(name) for name in ("page.css", "figure.css", *styles))
     without = _NO_SCRIPT if "page.js" in scripts else ""
     loaded = "".join(f'<script src="{name}"></script>\n' for name in scripts)
     return f"""<!doctype html>
