@@ -1,5 +1,9 @@
 """The Hugging Face callback writes what a Recorder in a plain loop writes, whatever the Trainer does around updates."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -179,6 +183,44 @@ def test_a_run_is_not_replaced_unasked(tmp_path):
         trainer(tmp_path, Record(tmp_path / "run", **SETTINGS), max_steps=2).train()
     with pytest.raises(InputError, match="optimizer= is not to be given"):
         Record(tmp_path / "run", optimizer=None)
+
+
+def test_a_run_that_an_error_left_open_is_named_gone_on_with_or_replaced(tmp_path):
+    """As in a notebook, whose process lives on."""
+    t = trainer(tmp_path, Record(tmp_path / "run", **SETTINGS), Stops())
+    with pytest.raises(RuntimeError, match="gone"):
+        t.train()
+    with pytest.raises(InputError, match="holds a run that an error has left open: overwrite=True"):
+        trainer(tmp_path, Record(tmp_path / "run", **SETTINGS)).train()
+    with pytest.raises(InputError, match="being written by another recorder of this process"):
+        Recorder(network(), tmp_path / "run", threshold=1e-4, resume=True)
+    trainer(tmp_path, Record(tmp_path / "run", **SETTINGS, overwrite=True), max_steps=2).train()
+    run = open_run(tmp_path / "run")
+    assert run.steps.tolist() == [2] and run.metadata["ended"] == {"step": 2, "interrupted": False}
+
+
+_ENDS = """
+import sys
+from pathlib import Path
+from tests.integrations.test_transformers import SETTINGS, Record, trainer, transformers
+class Ends(transformers.TrainerCallback):
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.global_step == 9:
+            sys.exit(3)
+folder = Path(sys.argv[1])
+trainer(folder, Record(folder / "run", **SETTINGS), Ends()).train()
+"""
+
+
+def test_a_program_that_ends_while_it_trains_prints_nothing_of_ours_and_keeps_its_records(tmp_path):
+    root = Path(__file__).parents[2]
+    ran = subprocess.run(
+        [sys.executable, "-c", _ENDS, str(tmp_path)], capture_output=True, text=True, timeout=240, cwd=root
+    )
+    assert ran.returncode == 3
+    assert "recording" not in ran.stderr and "phenoscope" not in ran.stderr and "shutdown" not in ran.stderr
+    run = open_run(tmp_path / "run")
+    assert run.steps.tolist() == [2, 4, 6, 8] and run.metadata["ended"] == {"step": 9, "interrupted": True}
 
 
 class OutOfMemory(transformers.TrainerCallback):

@@ -150,7 +150,14 @@ recorder = Recorder(nn.Sequential(nn.Linear(2, 2)), sys.argv[1], every=1, thresh
 for _ in range(5):
     recorder.step()
 """
-    subprocess.run([sys.executable, "-W", "error", "-c", program, str(tmp_path / "run")], check=True, timeout=60)
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program, str(tmp_path / "run")],
+        check=True,
+        timeout=60,
+        capture_output=True,
+        text=True,
+    )
+    assert ran.stderr == ""
     assert len(open_run(tmp_path / "run").steps) == 5
 
 

@@ -14,6 +14,7 @@ from torch import nn
 
 from phenoscope import Recorder, open_run
 from phenoscope.core.errors import InputError
+from phenoscope.train import Watch
 
 # rows that do not divide by two, heads that straddle, transposed and grouped transposed convolutions
 
@@ -99,7 +100,8 @@ def train(model, path):
     """A real training; both processes see the same batches, so that averaging gradients changes nothing."""
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     g = torch.Generator().manual_seed(5)
-    with Recorder(model, path, optimizer=optimizer, every=2, threshold=1e-3):
+    watch = Watch({"outputs": lambda module: module(torch.ones(1, 3, 6, 6))}, at=3)  # under FSDP2 a matter of all
+    with Recorder(model, path, optimizer=optimizer, every=2, threshold=1e-3, watch=watch):
         for _ in range(6):
             optimizer.zero_grad()
             model(torch.randn(4, 3, 6, 6, generator=g)).square().mean().backward()
@@ -152,4 +154,6 @@ def test_real_training_on_two_processes_writes_what_one_process_writes(tmp_path,
     assert two.steps.tolist() == one.steps.tolist() == [2, 4, 6] and two.layers["0"].trainable
     for name in one:  # 1e-4: gradients are summed in another order, and differences of weights magnify that
         np.testing.assert_allclose(two[name].distance, one[name].distance, rtol=1e-4)
+    assert two.watched["step"].values.tolist() == [0, 3, 6]
+    np.testing.assert_allclose(two.watched.outputs, one.watched.outputs, rtol=1e-4)
     assert len(list(tmp_path.glob("refused *"))) == (2 if how == "fsdp2" else 0)

@@ -46,7 +46,12 @@ class Attached:
         self.updates = updates or 0
         self._every = settings.get("every", signature(Recorder).parameters["every"].default)
         self._path = path.resolve()
-        if self._path in self._open and (updates is not None or settings.get("overwrite")):
+        if self._path in self._open:
+            if updates is None and not settings.get("overwrite"):
+                raise InputError(
+                    f"{path} holds a run that an error has left open: overwrite=True replaces it, or choose another "
+                    "folder"
+                )
             self._open[self._path]._abandon()
         self.recorder = Recorder(
             model, path, optimizer=optimizer, resume=updates is not None, step=updates, **dict(settings)
@@ -69,8 +74,7 @@ class Attached:
     def _abandon(self) -> None:
         """End the run without keeping weights: those in the model are no longer of its last update."""
         self._let_go()
-        self.recorder._at_exit()
-        self.recorder.close()
+        self.recorder.abandon()
 
     def _let_go(self) -> None:
         self._hook.remove()

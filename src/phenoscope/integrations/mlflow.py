@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from ..core.extras import need
@@ -50,10 +51,16 @@ class MLflow:
 
     def __call__(self, step: int, values: dict[str, float]) -> None:
         """Log the values of a record."""
+        self.many([(step, values)])
+
+    def many(self, records: Sequence[tuple[int, dict[str, float]]]) -> None:
+        """Log the values of several records by as few calls as can be; a database takes a transaction for each call."""
         client, now = self._open(), int(time.time() * 1000)
         metric = need("mlflow.entities", "mlflow").Metric
-        self._names |= values.keys()
-        metrics = [metric(self._key(name), value, now, step) for name, value in values.items()]
+        self._names.update(*(values.keys() for _, values in records))
+        metrics = [
+            metric(self._key(name), value, now, step) for step, values in records for name, value in values.items()
+        ]
         for start in range(0, len(metrics), _BATCH):
             client.log_batch(self._run_id, metrics=metrics[start : start + _BATCH])
 

@@ -31,9 +31,18 @@ class TensorBoard:
 
     def __call__(self, step: int, values: dict[str, float]) -> None:
         """Write the values of a record."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from torch.utils.tensorboard import FileWriter
+
         writer = self._open()
-        for name, value in values.items():
-            writer.add_scalar(self._prefix + name, value, step)
+        files = getattr(writer, "file_writer", None)
+        if not isinstance(files, FileWriter):
+            for name, value in values.items():
+                writer.add_scalar(self._prefix + name, value, step)
+            return
+        # a tenth of the time of `add_scalar`, which makes an event of every value
+        drawn = [Summary.Value(tag=self._prefix + name, simple_value=value) for name, value in values.items()]
+        files.add_summary(Summary(value=drawn), step)
 
     def histograms(self, step: int, arrays: dict[str, np.ndarray]) -> None:
         """Write the values by filter of a record."""

@@ -86,8 +86,10 @@ def evolve(
     try:
         _measure(plan, source, layers, threshold, writer, progress)
         writer.final(source.weights(plan[-1].checkpoint))
-    finally:
-        writer.close()
+    except BaseException:
+        writer.close(interrupted=True)
+        raise
+    writer.close()
     if writer.failed:
         raise OSError(f"{out} could not be written: {writer.failed}")
     return open_run(out)

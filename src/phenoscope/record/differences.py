@@ -86,7 +86,7 @@ def _likeness(first: Run, second: Run, name: str) -> float:
 
     ranks = []
     for run in (first, second):
-        mean = run.average(name)["distance"].to_numpy()
+        mean = run.mean_distance[name]
         if not np.isfinite(mean).all() or np.ptp(mean) == 0:
             return float("nan")
         ranks.append(rankdata(mean))

@@ -13,18 +13,20 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..core.errors import InputError, say
-from . import store
-from .choose import MOST, Layers
+from ..train.watch import Watch
+from .choose import Layers
+from .followed import Followed
 from .keep import next_snapshot, state_of, weights_of
-from .layers import Found, find_layers, unwrap
+from .layers import unwrap
 from .live import Live
 from .passes.host import to_host
-from .passes.meter import Meter, joined
-from .passes.watched import Moved, Restructured, Watched
+from .passes.watched import Moved
 from .rows import Record
-from .sharded import ShardedMeter, Summing, is_sharded, process_group
+from .seen import Look
+from .sharded import Summing, process_group
 from .sinks import Sink, Sinks, checked
-from .thresholds import Threshold, thresholds
+from .thresholds import Threshold
+from .watching import Watching
 from .writer import RunWriter
 
 
@@ -32,7 +34,7 @@ class _Target(Protocol):
     """Where records go: the disk, or (on the other processes of a sharded model) just the common sum."""
 
     def add(self, step: int, moved: Callable[[], Moved] | None, scalars: dict[str, Any]) -> Record | None: ...
-    def close(self) -> None: ...
+    def close(self, *, step: int | None = None, interrupted: bool = False) -> None: ...
 
 
 class Recorder:
@@ -82,10 +84,14 @@ class Recorder:
             closes them.
         histograms_every: updates between values by filter, for sinks that have a method `histograms(step, arrays)`;
             0 for none; default 100 records.
+        watch: functions of the network to call while it trains, as for `train.fit`; `open_run(path).watched` has what
+            they saw. Steps are updates as this recorder counts them. Training does not notice but for the time; an
+            observer that fails is left out. Under FSDP2 every rank calls the observers.
         live: whether to show on standard error which layers move most and which have stopped.
 
     Raises:
-        InputError: a run is there already, no layer has filters, no threshold can be derived.
+        InputError: a run is there already, or another recorder is writing there; no layer has filters, no threshold
+            can be derived.
     """
 
     def __init__(
@@ -107,6 +113,7 @@ class Recorder:
         step: int | None = None,
         sinks: Sequence[Sink] = (),
         histograms_every: int | None = None,
+        watch: Watch | None = None,
         live: bool = False,
     ) -> None:
         if every < 1:
@@ -118,12 +125,11 @@ class Recorder:
         others = checked(sinks)
         self.path = Path(path)
         self._model, self._optimizer = unwrap(model), _innermost(optimizer)
-        self._every, self._threshold, self._snapshots, self._keep_final = every, threshold, snapshots, final
-        self._find = lambda: find_layers(self._model, heads=heads, embeddings=embeddings, layers=layers, most=MOST)
-        self._found, self._pending = self._find()
-        if not self._found and not self._pending:
-            raise InputError("the model has no layer with filters (convolution, linear, attention)")
-        self._sharded = any(is_sharded(each.weight) for each in self._found)
+        self._every, self._snapshots, self._keep_final = every, snapshots, final
+        self._followed = Followed(
+            self._model, self._optimizer, threshold=threshold, heads=heads, embeddings=embeddings, layers=layers
+        )
+        self._watching = None if watch is None else Watching(watch, self._model, self._saw)
         self._rank = dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
         self._scalars: dict[str, Any] = {}
         self._latest: Record | None = None
@@ -131,20 +137,18 @@ class Recorder:
         self._target: _Target | None = None
         self._gap = False
         self._step = step or 0
-        self._known = self._parameters()
-        if resume and threshold is None and store.is_run(self.path):
-            self._threshold = _recorded_thresholds(self.path)
-        if self._rank == 0 or self._sharded:
+        if self._rank == 0 or self._followed.sharded:
             self._open(max_bytes=max_bytes, resume=resume, overwrite=overwrite, step=step)
         self._next_snapshot = self._step if not self._gap else next_snapshot(self._step, every)
         self._guarded(self._keep_snapshot)
+        self._guarded(self._look)
         if isinstance(self._target, RunWriter) and (others or live):
             shown = [Live(str(path))] if live else []
             self._target.follow(Sinks([*others, *shown], every=every, histograms_every=histograms_every))
         if self._optimizer is not None and self._target is not None:
             self._hooks.append(self._optimizer.register_step_pre_hook(lambda *_: self._guarded(self._discover)))
             self._hooks.append(self._optimizer.register_step_post_hook(lambda *_: self._guarded(self._count)))
-        atexit.register(self._at_exit)
+        atexit.register(self.abandon)
 
     # ---- what the user calls
 
@@ -169,17 +173,17 @@ class Recorder:
 
     def close(self) -> None:
         """Keep the last snapshot and the final state, write what is left, and let go of the optimizer."""
-        atexit.unregister(self._at_exit)
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks = []
-        if self._target is not None:
-            self._next_snapshot = min(self._next_snapshot, self._step)
-            self._guarded(self._keep_snapshot)
-            self._guarded(self._keep_final_state)
-            target, self._target = self._target, None
-            if target is not None:
-                target.close()
+        self._close(interrupted=False)
+
+    def abandon(self) -> None:
+        """End the run where it is, marked as interrupted, after an error or when the program ends.
+
+        All records are kept. The weights are not: those in the model may no longer be of the last update.
+        """
+        self._let_go()
+        target, self._target = self._target, None
+        if target is not None:
+            target.close(step=self._step, interrupted=True)
 
     def __enter__(self) -> Recorder:
         return self
@@ -187,22 +191,22 @@ class Recorder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None and self._sharded:
-            self._keep_final = False  # gathering the state needs all processes, and this one has failed
-            self._next_snapshot = self._step + 1
-        self.close()
+        if kind is not None and self._followed.sharded:
+            self.abandon()  # gathering the state needs all processes, and this one has failed
+        else:
+            self._close(interrupted=kind is not None)
 
     # ---- inside
 
     def _open(self, *, max_bytes: float, resume: bool, overwrite: bool, step: int | None) -> None:
-        taus = thresholds(self._found, self._threshold, self._optimizer)
-        self._taus = {each.layer.name: tau for each, tau in zip(self._found, taus, strict=True)}
+        self._followed.settle(self.path if resume else None)
         refused: InputError | None = None
+        shapes: dict[str, tuple[int, ...]] = {}
         try:
             if self._rank == 0:
                 writer = RunWriter(
                     self.path,
-                    [(each.layer, self._taus[each.layer.name]) for each in self._found],
+                    [(each.layer, self._followed.taus[each.layer.name]) for each in self._followed.found],
                     self._facts(),
                     max_bytes=max_bytes,
                     resume=resume,
@@ -210,35 +214,47 @@ class Recorder:
                     step=step,
                 )
                 self._target = writer
-                self._gap = writer.resumed
+                self._gap, shapes = writer.resumed, writer.shapes
                 if writer.resumed:  # a resume into a folder without a run begins one, at the step that was given
                     self._step = writer.last_step
         except InputError as error:
             refused = error
         except OSError as error:
             say(f"nothing is recorded: {self.path} cannot be written ({error}); training goes on")
-            if not self._sharded:
+            if not self._followed.sharded:
                 return
-        if self._sharded:  # all processes go on alike, or none
-            start: list[Any] = [self._step, self._gap, refused]
+        if self._followed.sharded:  # all processes go on alike, or none
+            start: list[Any] = [self._step, self._gap, shapes, refused]
             dist.broadcast_object_list(start, 0, group=process_group())
-            self._step, self._gap, refused = start
+            self._step, self._gap, shapes, refused = start
             self._target = self._target or Summing()
         if refused is not None:
             raise refused
-        self._build()
+        if self._watching is not None and self._gap:
+            self._watching.go_on(self._step, shapes)
+        try:
+            self._followed.build()
+        except BaseException:
+            self.abandon()  # the folder is free again
+            raise
 
-    def _build(self) -> None:
-        """Make the meters; their copies are the state that the next record is compared with."""
-        self._meters: list[Meter | ShardedMeter] = []
-        self._add_meter(self._found)
+    def _close(self, *, interrupted: bool) -> None:
+        self._let_go()
+        if self._target is not None:
+            self._next_snapshot = min(self._next_snapshot, self._step)
+            if not interrupted:
+                self._guarded(lambda: self._look(last=True))
+            self._guarded(self._keep_snapshot)
+            self._guarded(self._keep_final_state)
+            target, self._target = self._target, None
+            if target is not None:
+                target.close(step=self._step, interrupted=interrupted)
 
-    def _add_meter(self, found: list[Found]) -> None:
-        taus = [self._taus[each.layer.name] for each in found]
-        if self._sharded:
-            self._meters.append(ShardedMeter(found, taus))
-            return
-        self._meters.append(Meter(Watched(f.layer, f.weight, tau) for f, tau in zip(found, taus, strict=True)))
+    def _let_go(self) -> None:
+        atexit.unregister(self.abandon)
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
 
     def _guarded(self, action: Callable[[], None]) -> None:
         """Nothing that happens in here may stop the training."""
@@ -249,64 +265,46 @@ class Recorder:
         except Exception as error:
             say(f"recording has stopped at update {self._step}, training goes on ({type(error).__name__}: {error})")
             target, self._target = self._target, None
-            target.close()
+            target.close(step=self._step, interrupted=True)
 
     def _discover(self) -> None:
-        """Take up layers that a lazy module has made, or a group added to the optimizer, where a window begins."""
-        if self._step % self._every or (not self._pending and self._parameters() == self._known):
-            return
-        self._known = self._parameters()
-        found, self._pending = self._find()
-        names = {each.layer.name for each in self._found}
-        new = [each for each in found if each.layer.name not in names]
-        if not new:
-            return
-        for each, tau in zip(new, thresholds(new, self._threshold, self._optimizer), strict=True):
-            self._taus[each.layer.name] = tau
+        """Take up new layers where a window begins."""
+        new = [] if self._step % self._every else self._followed.discover()
+        for each in new:
             if isinstance(self._target, RunWriter):
-                self._target.add_layer(each.layer, tau)
-        self._found += new
-        self._add_meter(new)
-        self._keep_snapshot()
-
-    def _parameters(self) -> int:
-        return sum(len(group["params"]) for group in self._optimizer.param_groups) if self._optimizer else 0
+                self._target.add_layer(each.layer, self._followed.taus[each.layer.name])
+        if new:
+            self._keep_snapshot()
 
     def _count(self) -> None:
         self._step += 1
         if self._step % self._every == 0:
             self._record()
         self._keep_snapshot()
+        self._look()
 
     def _record(self) -> None:
         assert self._target is not None
-        if any(each.current() is not each.weight for each in self._found):
-            self._found = [each._replace(weight=each.current()) for each in self._found]
-            self._build()
-            self._gap = True
-        try:
-            moved: Callable[[], Moved] | None = joined([meter.measure() for meter in self._meters])
-        except Restructured:
-            self._build()
-            self._gap = True
+        moved = self._followed.measure()
         if self._gap:
             moved, self._gap = None, False
-        scalars, self._scalars = {**self._rates(), **self._scalars}, {}
+        scalars, self._scalars = {**self._followed.rates(), **self._scalars}, {}
         self._latest = self._target.add(self._step, moved, scalars)
 
-    def _rates(self) -> dict[str, Any]:
-        """The learning rate; where groups differ, that of each."""
-        groups = self._optimizer.param_groups if self._optimizer else []
-        rates = [group["lr"] for group in groups if "lr" in group]
-        rates = [rate.detach().clone() if isinstance(rate, Tensor) else rate for rate in rates]
-        alike = all(isinstance(rate, float) and rate == rates[0] for rate in rates)
-        return {"lr" if i == 0 else f"lr/{i}": rate for i, rate in enumerate(rates[:1] if alike else rates)}
+    def _look(self, *, last: bool = False) -> None:
+        if self._watching is not None:
+            self._watching.look(self._step, last=last)
+
+    def _saw(self, look: Look) -> None:
+        if isinstance(self._target, RunWriter):
+            self._target.saw(look)
 
     def _keep_snapshot(self) -> None:
-        if self._step < self._next_snapshot or not self._found:
+        if self._step < self._next_snapshot or not self._followed.found:
             return
         self._next_snapshot = next_snapshot(self._step, self._every)
-        kept = weights_of(self._model, self._found if self._snapshots == "all" else self._found[:1])
+        found = self._followed.found
+        kept = weights_of(self._model, found if self._snapshots == "all" else found[:1])
         if isinstance(self._target, RunWriter):
             self._target.snapshot(self._step, to_host(kept))
 
@@ -325,10 +323,6 @@ class Recorder:
             "optimizer": type(self._optimizer).__name__ if self._optimizer else None,
         }
 
-    def _at_exit(self) -> None:
-        if self._target is not None:
-            self._target.close()
-
 
 def _innermost(optimizer: Any) -> Optimizer | None:
     """The optimizer that a wrapper (accelerate's, say) steps."""
@@ -339,13 +333,3 @@ def _innermost(optimizer: Any) -> Optimizer | None:
 
 def _kept(scalars: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value.detach().clone() if isinstance(value, Tensor) else value for name, value in scalars.items()}
-
-
-def _recorded_thresholds(path: Path) -> dict[str, float]:
-    """Tau of every layer of the run that is gone on with: it stays what it was."""
-    layers = store.read_json(path / "run.json").get("layers", [])
-    return {_literal(str(layer["name"])): float(layer["threshold"]) for layer in layers}
-
-
-def _literal(name: str) -> str:
-    return "".join(f"[{c}]" if c in "*?[" else c for c in name)

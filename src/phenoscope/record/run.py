@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,7 @@ from . import store
 from .counts import unpack
 from .layers import Layer
 from .rows import measures
+from .seen import read_looks
 from .tensors import load_tensors
 
 MEASURES = ("distance", "distance_per_weight", "changed", "idle")
@@ -39,7 +41,8 @@ class Run(Mapping[str, xr.Dataset]):
 
     Attributes:
         path: the folder.
-        metadata: facts: `every`, `model`, versions ...
+        metadata: facts: `every`, `model`, versions; `ended`, once it has, with the `step` and whether it was
+            `interrupted`, by an error or the end of the program ...
         layers: layer name -> how its filters lie in the weight, in network order.
         thresholds: layer name -> tau.
     """
@@ -150,24 +153,46 @@ class Run(Mapping[str, xr.Dataset]):
             {name: ("step", values[:, i]) for i, name in enumerate(self._names)}, coords={"step": self.steps}
         )
 
+    @cached_property
+    def watched(self) -> xr.Dataset:
+        """What the observers of the recorder's `watch` saw, over `step`; further axes of an observer `f` are called
+        `f_0`, `f_1` ... Empty without a watch; NaN where an observer was not asked."""
+        return read_looks(self.path)
+
     def average(self, name: str) -> xr.Dataset:
         """Time-means of the four measures of every filter, gaps and missing values left out: dimension (filter,)."""
         layer = self[name]
         with np.errstate(invalid="ignore"):
             return layer[list(MEASURES)].weighted(layer["weight"]).mean("step")
 
+    @cached_property
+    def mean_distance(self) -> dict[str, np.ndarray]:
+        """The time-mean of every filter's distance, by layer: that of `average`, in one pass over the whole run."""
+        total, weight = np.zeros((2, sum(map(len, self.layers.values()))))
+        stored = self._arrays["distance"]
+        chunks = (stored[i : min(i + store.CHUNK, self._rows)] for i in range(0, self._rows, store.CHUNK))
+        at, weights = 0, np.diff(self._kept, prepend=-1)
+        for values in itertools.chain(chunks, (block["distance"] for block in self._blocks)):
+            there = ~np.isnan(values)
+            own = weights[at : at + len(values)].astype(np.float64)
+            total[: values.shape[1]] += own @ np.where(there, values, 0)
+            weight[: values.shape[1]] += own @ there
+            at += len(values)
+        with np.errstate(invalid="ignore"):
+            means = np.split(total / weight, list(self._starts.values())[1:])
+        return dict(zip(self.layers, means, strict=True))
+
     @property
     def snapshots(self) -> list[int]:
         """The steps at which weights were kept."""
-        return sorted(
-            int(file.stem.removeprefix("step-")) for file in (self.path / "snapshots").glob("step-*.safetensors")
-        )
+        return list(store.snapshots(self.path))
 
     def snapshot(self, step: int) -> dict[str, Tensor]:
         """The weights kept at a step, by parameter name."""
-        if step not in self.snapshots:
-            raise InputError(f"{self.path} kept no weights at step {step}; there are {self.snapshots}")
-        return load_tensors(self.path / "snapshots" / f"step-{step:012d}.safetensors")
+        files = store.snapshots(self.path)
+        if step not in files:
+            raise InputError(f"{self.path} kept no weights at step {step}; there are {list(files)}")
+        return load_tensors(files[step])
 
     def final(self) -> dict[str, Tensor]:
         """The whole state at the end of the recording, as `load_state_dict` takes it."""

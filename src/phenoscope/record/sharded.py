@@ -195,5 +195,5 @@ class Summing:
         if moved is not None:
             self._thread.submit(moved)
 
-    def close(self) -> None:
+    def close(self, *, step: int | None = None, interrupted: bool = False) -> None:
         self._thread.shutdown(wait=True)

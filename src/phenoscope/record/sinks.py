@@ -3,6 +3,10 @@
 The writer's thread, which has the numbers on the host already, puts every record into one queue a sink; each sink has
 a thread of its own. So a sink that is slow, hangs or fails holds up neither the training nor the run nor its
 neighbors.
+
+Python runs one thread at a time, though, and a training loop gives the word to another a hundred times a step: all
+that a sink computes, the training waits for. So a sink's thread takes a small share of the time and rests in between,
+and where it falls behind it gets every second record, every fourth, and so on, until it keeps up.
 """
 
 from __future__ import annotations
@@ -22,7 +26,9 @@ from .rows import Row, measures, number
 
 Sink = Callable[[int, dict[str, float]], Any]
 
-_QUEUE = 1024  # records that wait for a sink; beyond it the oldest are left out there
+_QUEUE = 1024  # records that wait for a sink; beyond it, every second one is left out there
+_MANY = 64  # records that a sink with a method `many` gets at once
+_SHARE = 0.02  # of the time, which a sink may compute while the training goes on
 _HEAVY = 4  # of those, how many may carry values by filter
 _CLOSE_SECONDS = 60.0
 _RECORDS_BETWEEN_HISTOGRAMS = 100
@@ -44,13 +50,22 @@ def checked(sinks: Iterable[Sink]) -> list[Sink]:
 
 
 class Item(NamedTuple):
-    """A record for a sink: layer means (layers, 3) and values by filter, or `None`; and the scalars."""
+    """A record for a sink: layer means (layers, 3) and values by filter, or `None`; and the scalars.
+
+    One is rare that has a scalar which the record before lacks, as what is logged after every epoch.
+    """
 
     step: int
     layers: Sequence[Layer]
     scalars: dict[str, float]
     means: np.ndarray | None
     filters: tuple[np.ndarray, np.ndarray] | None
+    rare: bool = False
+
+    @property
+    def stays(self) -> bool:
+        """Whether it is never left out."""
+        return self.rare or self.filters is not None
 
     def values(self) -> dict[str, float]:
         """`distance/<layer>`, `distance_per_weight/<layer>`, `changed/<layer>`, `idle/<layer>`, and the scalars."""
@@ -88,7 +103,8 @@ class Sinks:
     """All sinks of one recorder.
 
     Args:
-        sinks: callables `(step, values)`; one with a method `histograms(step, arrays)` gets the values by filter, too,
+        sinks: callables `(step, values)`; one with a method `histograms(step, arrays)` gets the values by filter, too;
+            one with a method `many([(step, values), ...])` gets by it what waits at the time, instead of by calls;
             and one with a method `close()` is closed at the end.
         every: updates between records.
         histograms_every: updates between values by filter; 0 for none; default 100 records.
@@ -127,9 +143,13 @@ class _Feed:
         self._sink: Sink | None = sink
         self._name = _name(sink)
         self._by_filter = callable(getattr(sink, "histograms", None))
+        self._many = callable(getattr(sink, "many", None))
         self._queue: deque[Item] = deque()
         self._wake = threading.Condition()
+        self._ending = threading.Event()
         self._closing = self._slow = False
+        self._seen, self._stride = 0, 1  # every how many records one is taken
+        self._names: set[str] = set()  # of the scalars of the record before
         self._thread = threading.Thread(target=self._work, name=f"phenoscope-{self._name}", daemon=True)
         self._thread.start()
 
@@ -140,19 +160,31 @@ class _Feed:
             heavy = item.filters is not None
             if heavy and (not self._by_filter or sum(one.filters is not None for one in self._queue) >= _HEAVY):
                 item = item._replace(filters=None)
+            item = item._replace(rare=not item.scalars.keys() <= self._names)
+            self._names = set(item.scalars)
+            self._seen += 1
+            if self._seen % self._stride and not item.stays:
+                return
             self._queue.append(item)
             late = len(self._queue) > _QUEUE
             if late:
-                self._queue.popleft()
+                self._thin()
             self._wake.notify_all()
         if late and not self._slow:
             self._slow = True
             say(f"sink {self._name} cannot keep up and misses records; the run on disk has all of them")
 
+    def _thin(self) -> None:
+        """Leave out every second record that waits and can be spared, and so from here on."""
+        self._stride *= 2
+        kept = [item for i, item in enumerate(self._queue) if i % 2 or item.stays]
+        self._queue = deque(kept[-_QUEUE:])
+
     def finish(self) -> None:
         with self._wake:
             self._closing = True
             self._wake.notify_all()
+        self._ending.set()
 
     def join(self, deadline: float) -> None:
         self._thread.join(max(0.0, deadline - time.monotonic()))
@@ -160,23 +192,33 @@ class _Feed:
             say(f"sink {self._name} is still busy after {_CLOSE_SECONDS:.0f} s and is left behind")
 
     def _work(self) -> None:
+        share = 1.0  # the first time, which opens files and connections, needs no rest
         while True:
             with self._wake:
                 self._wake.wait_for(lambda: self._queue or self._closing)
                 if not self._queue:
                     break
-                item = self._queue.popleft()
-            self._guarded(lambda item=item: self._send(item))  # type: ignore[misc]
-            del item
+                items = [self._queue.popleft() for _ in range(min(len(self._queue), _MANY if self._many else 1))]
+                if not self._queue and self._stride > 1:
+                    self._stride //= 2
+            start = time.thread_time()
+            self._guarded(lambda items=items: self._send(items))  # type: ignore[misc]
+            del items
+            self._ending.wait((time.thread_time() - start) * (1 / share - 1))
+            share = _SHARE
         self._guarded(self._close)
 
-    def _send(self, item: Item) -> None:
+    def _send(self, items: list[Item]) -> None:
         sink: Any = self._sink
-        values = item.values()
-        if values:
-            sink(item.step, values)
-        if item.filters is not None:
-            sink.histograms(item.step, item.histograms())
+        records = [(item.step, values) for item in items if (values := item.values())]
+        if self._many and records:
+            sink.many(records)
+        elif not self._many:
+            for step, values in records:
+                sink(step, values)
+        for item in items:
+            if item.filters is not None:
+                sink.histograms(item.step, item.histograms())
 
     def _close(self) -> None:
         close = getattr(self._sink, "close", None)

@@ -4,6 +4,7 @@
     state.json          the marker: how many records and rows the arrays hold for certain
     measures.zarr/      step, gap, layers (means at every record), scalars; rows, distance, counts (a value a filter)
     journal-N.bin       records since the marker said N, in blocks
+    watched.bin         what the observers of a watch saw, in blocks
     snapshots/, final.safetensors
 
 New records go to the journal, in blocks whose length stands before them. When enough have gathered they are put into
@@ -16,6 +17,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import struct
 from collections.abc import Iterator, Sequence
@@ -31,7 +33,8 @@ CHUNK = 256  # records of a chunk, and of the journal before they move into the 
 _COLUMNS = 4096
 _HEADER = struct.Struct("<8sQ")
 _MAGIC = b"PHENOJ01"
-_OWN = ("run.json", "state.json", "measures.zarr", "snapshots", "final.safetensors", "ablation")
+_SNAPSHOT = re.compile(r"step-(\d+)\.safetensors")
+_OWN = ("state.json", "measures.zarr", "snapshots", "final.safetensors", "ablation", "watched.bin")
 
 Block = dict[str, np.ndarray]  # step, gap, layers, scalars, names, kept, distance, counts of some records
 
@@ -41,12 +44,27 @@ def is_run(path: Path) -> bool:
 
 
 def remove_run(path: Path) -> None:
-    """Delete what a run consists of, and nothing else that lies in the folder."""
-    for entry in [path / name for name in _OWN] + sorted(path.glob("journal-*.bin")):
+    """Delete what a run consists of, and nothing else that lies in the folder; last of all what says that it is one."""
+    for entry in [*(path / name for name in _OWN), *sorted(path.glob("journal-*.bin")), path / "run.json"]:
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
         else:
             entry.unlink(missing_ok=True)
+
+
+def snapshots(path: Path) -> dict[int, Path]:
+    """The files of weights that a run kept, by step, in order."""
+    named = ((file, _SNAPSHOT.fullmatch(file.name)) for file in (path / "snapshots").glob("step-*"))
+    return dict(sorted((int(match[1]), file) for file, match in named if match and file.is_file()))
+
+
+def remove_weights(path: Path, step: int, *, final: bool) -> None:
+    """Delete the snapshots after a step, and the final state: they are of updates that are made again."""
+    for at, file in snapshots(path).items():
+        if at > step:
+            file.unlink(missing_ok=True)
+    if final:
+        (path / "final.safetensors").unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:

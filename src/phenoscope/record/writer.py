@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import itertools
-import platform
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from .. import __version__
-from ..core.errors import InputError, say
-from . import store
-from .counts import dtype_for
+from ..core.errors import say
 from .layers import Layer
+from .ledger import Ledger
 from .passes.watched import Moved
-from .rows import Record, Row, as_block, measured
+from .rows import Record, Row, measured
+from .seen import Look
 from .sinks import Sinks
 from .tensors import save_tensors
 
@@ -61,37 +58,20 @@ class RunWriter:
     ) -> None:
         self.path = Path(path)
         self.failed: str | None = None
-        self._layers = list(layers)
-        self._max_bytes = max_bytes
+        self._ledger = Ledger(
+            self.path, layers, metadata, max_bytes=max_bytes, overwrite=overwrite, resume=resume, step=step
+        )
+        self.last_step, self.resumed, self.shapes = self._ledger.last_step, self._ledger.resumed, self._ledger.shapes
         self._queue: deque[Record | Callable[[], None]] = deque()
         self._wake = threading.Condition()
-        self._wanted = self._closing = False
+        self._wanted = self._closing = self._interrupted = False
         self._pending: list[Row] = []  # measured, not yet on disk
-        self._gathered: list[store.Block] = []  # in the journal, not yet in the arrays
-        self._names: list[str] = []  # of scalars
-        self._records = self._rows = 0  # in the arrays
-        self._next, self._kept, self._stride = 0, 0, 1
+        self._looks: list[Look] = []  # nor these
+        self._end = 0
+        self._stuck = False  # the last commit failed
         self._flushed = time.monotonic()
         self._not_finite = False
         self._sinks: Sinks | None = None
-        self.last_step = 0
-        self.resumed = False
-        if store.is_run(self.path) and not (overwrite or resume):
-            raise InputError(
-                f"{self.path} already holds a run: pass resume=True to go on with it, overwrite=True to replace it, "
-                "or choose another folder"
-            )
-        self._metadata = {**dict(metadata), **_made_with()}
-        self.path.mkdir(parents=True, exist_ok=True)
-        if resume and store.is_run(self.path):
-            self._resume(step)
-        else:
-            if store.is_run(self.path):
-                store.remove_run(self.path)
-            self._counts = max((dtype_for(*layer.entries) for layer, _ in layers), default=np.dtype(np.uint32))
-            self._arrays = store.Arrays.create(self.path, len(layers), self._filters(), self._counts)
-            self._mark()
-        self._describe()
         self._thread = threading.Thread(target=self._work, name="phenoscope-writer", daemon=True)
         self._thread.start()
 
@@ -100,7 +80,7 @@ class RunWriter:
     ) -> Record:
         """Queue a record; `None` instead of numbers marks a gap. Scalars may be added to the record for a moment."""
         numbers = moved if moved is None or callable(moved) else (lambda: moved)
-        record = Record(step, numbers, scalars or {}, self._filters(), len(self._layers))
+        record = Record(step, numbers, scalars or {}, self._ledger.filters, len(self._ledger.layers))
         self._put(record)
         self.last_step = step
         return record
@@ -111,8 +91,12 @@ class RunWriter:
 
     def add_layer(self, layer: Layer, threshold: float) -> None:
         """A layer that appeared while training; earlier records have no values for it."""
-        self._layers.append((layer, threshold))
-        self._put(self._describe)
+        self._ledger.layers.append((layer, threshold))
+        self._put(self._ledger.describe)
+
+    def saw(self, look: Look) -> None:
+        """Keep what observers of the network gave."""
+        self._put(lambda: self._looks.append(look))
 
     def snapshot(self, step: int, tensors: Mapping[str, Tensor] | Callable[[], Mapping[str, Tensor]]) -> None:
         """Keep weights of this step as `snapshots/step-N.safetensors`."""
@@ -129,12 +113,20 @@ class RunWriter:
             self._wake.notify_all()
             self._wake.wait_for(lambda: not self._wanted or not self._thread.is_alive())
 
-    def close(self) -> None:
-        """Write what is left and stop the thread; what was recorded stays readable whatever happens."""
+    def close(self, *, step: int | None = None, interrupted: bool = False) -> None:
+        """Write what is left and stop the thread; what was recorded stays readable whatever happens.
+
+        Args:
+            step: the number of updates made; default: the last record's.
+            interrupted: the run is marked so, and the last records stay in the journal: when the program ends, the
+                threads that write arrays are gone already.
+        """
         with self._wake:
-            self._closing = True
+            self._closing, self._interrupted = True, interrupted
+            self._end = self.last_step if step is None else step
             self._wake.notify_all()
         self._thread.join()
+        self._ledger.release()
         if self._sinks is not None:
             self._sinks.close()
 
@@ -159,7 +151,7 @@ class RunWriter:
                 if self.failed is None:
                     self._write(items, everything=wanted or closing)
                     if closing:
-                        self._commit()
+                        self._finish()
                 else:
                     self._let_go(items)
             except Exception as error:  # training must go on whatever happens here
@@ -170,6 +162,11 @@ class RunWriter:
                     self._wake.notify_all()
             if closing:
                 return
+
+    def _finish(self) -> None:
+        if not self._interrupted:
+            self._commit()
+        self._ledger.end(step=self._end, interrupted=self._interrupted)
 
     def _take(self, everything: bool) -> list[Record | Callable[[], None]]:
         last = self._queue[-1] if self._queue else None
@@ -200,11 +197,12 @@ class RunWriter:
             else:
                 item()
         late = time.monotonic() - self._flushed >= _FLUSH_SECONDS
-        if self._pending and (everything or late or len(self._pending) >= _FLUSH_RECORDS):
+        waiting = len(self._pending) + len(self._looks)
+        if waiting and (everything or late or waiting >= _FLUSH_RECORDS):
             self._flush()
 
     def _measured(self, record: Record) -> Row:
-        row = measured(record, [layer for layer, _ in self._layers[: record.layers]])
+        row = measured(record, [layer for layer, _ in self._ledger.layers[: record.layers]])
         if not row.gap:
             self._check_finite(row)
         return row
@@ -213,112 +211,36 @@ class RunWriter:
         bad = np.flatnonzero(~np.isfinite(row.means[:, 0]))
         if len(bad) and not self._not_finite:
             self._not_finite = True
-            names = ", ".join(self._layers[i][0].name for i in bad[:3]) + (" and others" if len(bad) > 3 else "")
+            names = ", ".join(self._ledger.layers[i][0].name for i in bad[:3]) + (" and others" if len(bad) > 3 else "")
             say(f"NaN or infinite weights in {names} at step {row.record.step}; recording goes on (this is said once)")
 
     def _flush(self) -> None:
-        """Put the pending rows into the journal, and from there into the arrays when there are enough."""
+        """Put what is pending into the journal, and from there into the arrays when there is enough."""
+        looks, self._looks = self._looks, []
+        if looks:
+            self._ledger.saw(looks)
         rows, self._pending = self._pending, []
-        while rows:  # a block has one width
-            width = rows[0].record.filters
-            count = next((i for i, row in enumerate(rows) if row.record.filters != width), len(rows))
-            kept = [self._keep(width) for _ in rows[:count]]
-            block = as_block(rows[:count], kept, self._names, self._counts)
-            store.append_block(store.journal(self.path, self._records), block)
-            self._gathered.append(block)
+        for _, group in itertools.groupby(rows, lambda row: row.record.filters):  # a block has one width
+            block = list(group)
+            self._ledger.write(block)
             if self._sinks is not None:
-                layers = [layer for layer, _ in self._layers[: rows[0].record.layers]]
-                for row in rows[:count]:
+                layers = [layer for layer, _ in self._ledger.layers[: block[0].record.layers]]
+                for row in block:
                     self._sinks.add(row, layers)
-            rows = rows[count:]
         self._flushed = time.monotonic()
-        if sum(len(block["step"]) for block in self._gathered) >= store.CHUNK:
+        if self._ledger.due and not self._interrupted:
             self._commit()
 
-    def _keep(self, filters: int) -> bool:
-        """Whether a record's values by filter are kept: half as many from each time on when half of what was left of
-        `max_bytes` is used."""
-        size = filters * (4 + self._counts.itemsize)
-        keep = self._next % self._stride == 0 and (self._kept + 1) * size <= self._max_bytes
-        self._next += 1
-        self._kept += keep
-        if keep and self._max_bytes - self._kept * size < self._max_bytes / (2 * self._stride):
-            self._stride *= 2
-            if self._stride == 2:
-                say(
-                    f"half of max_bytes={self._max_bytes:.3g} is used: values by filter are kept ever more rarely "
-                    "from here on; layer means still at every record"
-                )
-        return keep
-
     def _commit(self) -> None:
-        """Move the gathered blocks from the journal into the arrays, then the marker, then the journal goes."""
-        if not self._gathered:
-            return
-        records, rows = self._records, self._rows
-        for block in self._gathered:
-            self._arrays.append(block, records, rows)
-            records, rows = records + len(block["step"]), rows + int(block["kept"].sum())
-        self._records, self._rows, self._gathered = records, rows, []
-        self._mark()
-
-    def _mark(self, blocks: Sequence[store.Block] = ()) -> None:
-        """Begin the journal of the records that the arrays now hold, and say so; journals of other markers go."""
-        journal = store.journal(self.path, self._records)
-        store.write_blocks(journal, blocks)
-        state = {"records": self._records, "rows": self._rows, "scalars": self._names, "stride": self._stride}
-        store.write_json(self.path / "state.json", state)
-        for other in self.path.glob("journal-*.bin"):
-            if other != journal:
-                other.unlink()
-
-    def _describe(self) -> None:
-        layers = [{**layer.to_json(), "threshold": threshold} for layer, threshold in self._layers]
-        store.write_json(self.path / "run.json", {"format": store.FORMAT, **self._metadata, "layers": layers})
-
-    def _filters(self) -> int:
-        return sum(len(layer) for layer, _ in self._layers)
-
-    def _resume(self, step: int | None) -> None:
-        """Take up the run that is there: check its layers, drop records after `step`, load what its journal holds."""
-        facts, state = store.read_json(self.path / "run.json"), store.read_json(self.path / "state.json")
-        there = [
-            (str(layer.get("name")), tuple(layer.get("shape", ())), layer.get("threshold"))
-            for layer in facts.get("layers", [])
-        ]
-        here = [(layer.name, layer.shape, threshold) for layer, threshold in self._layers]
-        if there != here:
-            odd = next((a for a, b in itertools.zip_longest(there, here) if a != b), None) or here[len(there)]
-            raise InputError(
-                f"{self.path} was recorded from another model or with another threshold (layer {odd[0]!r}): "
-                "choose another folder, or overwrite=True"
-            )
-        self._metadata = {key: facts[key] for key in facts if key not in ("layers", "format")}
-        self._arrays = store.Arrays(self.path, mode="r+")
-        self._counts = self._arrays["counts"].dtype
-        records, rows = int(state["records"]), int(state["rows"])
-        self._names, self._stride = list(state["scalars"]), int(state["stride"])
-        blocks = list(store.read_blocks(store.journal(self.path, records)))
-        steps = np.concatenate([self._arrays["step"][:records], *(block["step"] for block in blocks)])
-        good = len(steps) if step is None else int(np.searchsorted(steps, step, side="right"))
-        self._records = min(records, good)
-        self._rows = int(np.searchsorted(self._arrays["rows"][:rows], self._records))
-        self._gathered = store.first_records(blocks, good - self._records)
-        if blocks:
-            self._names = [str(name) for name in blocks[-1]["names"]]
-        self._next = good
-        self._kept = self._rows + sum(int(block["kept"].sum()) for block in self._gathered)
-        self.last_step = step if step is not None else int(steps[-1]) if len(steps) else 0
-        self.resumed = True
-        self._metadata["resumed"] = [*self._metadata.get("resumed", []), self.last_step]
-        self._mark(self._gathered)
-
-
-def _made_with() -> dict[str, Any]:
-    return {
-        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "versions": {"phenoscope": __version__, "torch": torch.__version__, "python": platform.python_version()},
-    }
+        """Move the journal into the arrays. It is the journal that must not fail: what this leaves there is as safe,
+        and the next time tries again (where the program is about to end, there is none)."""
+        try:
+            self._ledger.commit()
+            self._stuck = False
+        except Exception:
+            if self._stuck:
+                raise
+            self._stuck = True
 
 
 def _now(tensors: Mapping[str, Tensor] | Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:

@@ -71,7 +71,7 @@ def differences(data: xr.Dataset, names: Sequence[str] = ("first", "second")) ->
                 col=column,
             )
         figure.update_xaxes(type=scale, rangemode="tozero", tickangle=0, row=1, col=column)
-        figure.update_xaxes(**(_decades(pair) if scale == "log" else {"nticks": 5}), row=1, col=column)
+        figure.update_xaxes(**(_log_ticks(pair) if scale == "log" else {"nticks": 5}), row=1, col=column)
     every = max(1, len(rows) // 30)
     figure.update_yaxes(
         tickvals=rows[::every], ticktext=layers[::every], range=[len(rows) - 0.5, -0.5], automargin=True
@@ -82,8 +82,48 @@ def differences(data: xr.Dataset, names: Sequence[str] = ("first", "second")) ->
     return figure
 
 
-def _decades(values: np.ndarray) -> dict[str, Any]:
-    """Ticks of a log axis: at 1, 2 and 5 over a small range, at whole powers over a large one."""
+def _log_ticks(values: np.ndarray) -> dict[str, Any]:
+    """Three to six ticks of a log axis, however wide it is: whole powers, or 1 and 3, or 1, 2 and 5, or equal steps."""
     there = values[np.isfinite(values) & (values > 0)]
-    decades = float(np.log10(there.max() / there.min())) if len(there) else 0.0
-    return {"dtick": "D2" if decades < 1.5 else max(1, round(decades / 4)), "exponentformat": "power"}
+    if not len(there) or there.max() / there.min() < 1 + 1e-6:
+        return {}
+    beside = float(there.max() / there.min()) ** 0.05  # of the outermost dots the axis shows a bit more
+    low, high = float(there.min()) / beside, float(there.max()) * beside
+    first, last = int(np.floor(np.log10(low))), int(np.ceil(np.log10(high)))
+    apart = max(1, -(-(last - first) // 6))
+    powers = [10.0**power for power in range(first, last + 1)]
+    for ticks in (
+        [10.0**power for power in range(first, last + 1) if power % apart == 0],
+        [digit * power for power in powers for digit in (1, 3)],
+        [digit * power for power in powers for digit in (1, 2, 5)],
+    ):
+        shown = [tick for tick in ticks if low <= tick <= high]
+        if len(shown) >= 3:
+            break
+    else:
+        step = _round((high - low) / 4)
+        shown = _spread_out([step * i for i in range(int(np.ceil(low / step)), int(high / step) + 1)], high / low)
+    plain = all(1e-3 <= tick < 1e4 for tick in shown)
+    return {"tickvals": shown, "ticktext": [f"{tick:.4g}" if plain else _as_power(tick) for tick in shown]}
+
+
+def _spread_out(ticks: list[float], width: float) -> list[float]:
+    """Of ticks in order those that are at least a fifth of a log axis apart, whose ends have this ratio."""
+    kept: list[float] = []
+    for tick in ticks:
+        if not kept or tick / kept[-1] >= width**0.2:
+            kept.append(tick)
+    return kept
+
+
+def _round(step: float) -> float:
+    """The nearest of 1, 2 and 5 times a power of ten below."""
+    power = 10.0 ** np.floor(np.log10(step))
+    return float(power * max(digit for digit in (1, 2, 5) if digit * power <= step * (1 + 1e-9)))
+
+
+def _as_power(tick: float) -> str:
+    """2 x 10 to a power."""
+    digits, power = f"{tick:.2e}".split("e")
+    digits = digits.rstrip("0").rstrip(".")
+    return f"{'' if digits == '1' else digits + '×'}10<sup>{int(power)}</sup>"
