@@ -1,10 +1,13 @@
 """What recording costs beside what people do today, measured in one run.
 
-    python benchmarks/record_overhead.py [--device cuda] [--rounds 15] [--json]
+    python benchmarks/record_overhead.py [--device cuda] [--rounds 15] [--sink-rounds 5] [--json]
 
 On CPU: VGG-16 on 32x32 images at batch 64; on CUDA: ResNet-50 on 224x224 images at batch 64 in bf16 autocast. Each
 round takes one training step and then each way of looking at the convolution weights once, in a new order, so that the
-machine's moods fall on all alike. Medians. The first check is that ours gives the numbers of the definition.
+machine's moods fall on all alike: ours, the obvious one, and those of the trackers that are installed. Then the whole
+recorder at every update with each of its sinks, beside that training and beside one of a network so small that an
+update takes a fraction of a millisecond, where nothing hides. Medians. The first check is that ours gives the numbers
+of the definition.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ import numpy as np
 import torch
 from torch import nn
 
+import trackers
 from phenoscope import models
 from phenoscope.record.evolution import compare
 from phenoscope.record.layers import find_layers
@@ -119,32 +123,26 @@ def extra_memory(watched: list[Watched], device: str) -> float:
     return (used() - start) / weights
 
 
-def cost_on_all_threads(model: nn.Module, optimizer: torch.optim.Optimizer, records: int = 40) -> tuple[float, float]:
-    """(CPU time of all threads, wall time in the loop) of a record, in ms: the whole recorder, the writer included.
+def small(device: str) -> tuple[nn.Module, Callable[[], None]]:
+    """A network whose update takes next to no time, and its update."""
+    model = models.mlp((64,), 10, width=(64, 64, 64), generator=0).to(device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=TAU)
+    x, y = torch.randn(64, 64, device=device), torch.randint(10, (64,), device=device)
 
-    Updates are faked by a change of the weights, and 50 ms pass between them, so that nothing else takes CPU time.
-    """
-    from phenoscope import Recorder
+    def step() -> None:
+        loss = nn.functional.cross_entropy(model(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
 
-    with tempfile.TemporaryDirectory() as folder:
-        recorder = Recorder(model, Path(folder) / "run", every=1, threshold=TAU, final=False)
-        recorder.step()
-        start, wall = time.process_time(), 0.0
-        for _ in range(records):
-            before = time.perf_counter()
-            recorder.step()
-            wall += time.perf_counter() - before
-            time.sleep(0.05)
-        recorder._target.flush()  # type: ignore[union-attr]
-        spent = time.process_time() - start
-        recorder.close()
-    return 1e3 * spent / records, 1e3 * wall / records
+    return model, step
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     arguments.add_argument("--rounds", type=int, default=15)
+    arguments.add_argument("--sink-rounds", type=int, default=5)
     arguments.add_argument("--json", action="store_true")
     options = arguments.parse_args()
     device, cuda = options.device, options.device == "cuda"
@@ -170,31 +168,28 @@ def main() -> None:
     error = check(model, watched, step)
     memory = extra_memory(watched, device)
     meter, obvious = Meter(watched), Obvious(watched)
-    folder = tempfile.TemporaryDirectory()
+    temporary = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+    folder = Path(temporary.name)
+    others, close = trackers.looks({w.layer.name: model.get_submodule(w.layer.name) for w in watched}, folder)
     ways: dict[str, Callable[[], object]] = {
         "phenoscope": meter.measure,
         "obvious PyTorch": obvious,
-        "torch.save of the state": lambda: torch.save(model.state_dict(), Path(folder.name) / "state.pt"),
+        "torch.save of the state": lambda: torch.save(model.state_dict(), folder / "state.pt"),
+        **others,
     }
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-
-        board = SummaryWriter(folder.name)
-        ways["TensorBoard add_histogram"] = lambda: [board.add_histogram(w.layer.name, w.weight, 0) for w in watched]
-    except ImportError:
-        pass
     clock = Clock(device)
     times: dict[str, list[float]] = {"training step": [], **{name: [] for name in ways}}
+    busy: dict[str, list[float]] = {name: [] for name in times}
     for turn in range(options.rounds + 2):
-        taken = clock(step)
-        results = {}
-        for name in random.Random(turn).sample(sorted(ways), len(ways)):
-            results[name] = clock(ways[name])
-        if turn >= 2:
-            times["training step"].append(taken)
-            for name, value in results.items():
-                times[name].append(value)
+        for name in ["training step", *random.Random(turn).sample(sorted(ways), len(ways))]:
+            start = time.process_time()
+            taken = clock(ways.get(name, step))
+            if turn >= 2:  # the first two warm up
+                times[name].append(taken)
+                busy[name].append(1e3 * (time.process_time() - start))
+    close()
     medians = {name: statistics.median(values) for name, values in times.items()}
+    processor = {name: statistics.median(values) for name, values in busy.items()}
     if cuda:  # many in a row, as the GPU sees it without the gaps that single launches leave
         row = [clock(lambda: [meter.measure() for _ in range(20)]) / 20 for _ in range(15)]
         medians["phenoscope, 20 in a row"] = statistics.median(row)
@@ -207,28 +202,55 @@ def main() -> None:
         other = torch.randn(entries, device=device)
         floor = [clock(lambda: [copy.add_(other) for _ in range(20)]) / 20 for _ in range(15)]
         medians["12 bytes a weight by add_ (the floor)"] = statistics.median(floor)
-    spent, wall = cost_on_all_threads(model, optimizer)
-    medians["whole recorder, in the loop"], medians["whole recorder, CPU time of all threads"] = wall, spent
+    little, little_step = small(device)
+    beside = {
+        "large": trackers.beside_training(
+            model, step, folder, threshold=TAU, updates=20 if cuda else 5, rounds=options.sink_rounds
+        ),
+        "small": trackers.beside_training(
+            little, little_step, folder, threshold=TAU, updates=2000, rounds=options.sink_rounds
+        ),
+    }
+    spent = trackers.on_all_threads(model, folder, threshold=TAU)
     facts = {
-        "machine": torch.cuda.get_device_name() if cuda else f"{os.cpu_count()} CPU cores",
+        "device": torch.cuda.get_device_name() if cuda else "cpu",
         "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "load average": round(os.getloadavg()[0], 1),
+        "left out": trackers.missing(),
         "model": f"{'ResNet-50' if cuda else 'VGG-16'} at {size}x{size}, batch {batch}",
+        "small model": "perceptron 64-64-64-64-10, batch 64",
         "convolution weights": entries,
         "largest relative error": error,
         "extra memory over the weights": round(memory, 3),
         "ms": {name: round(value, 4) for name, value in medians.items()},
         "share of the training step": {n: round(v / medians["training step"], 5) for n, v in medians.items()},
+        "processor ms": {name: round(value, 4) for name, value in processor.items()},
+        "sinks": {
+            kind: {name: {key: round(value, 4) for key, value in row.items()} for name, row in rows.items()}
+            for kind, rows in beside.items()
+        },
+        "processor ms a record": {name: round(value, 4) for name, value in spent.items()},
     }
-    folder.cleanup()
+    temporary.cleanup()
     if options.json:
         print(json.dumps(facts, indent=1))
         return
     for name, value in facts.items():
         if not isinstance(value, dict):
             print(f"{name:<32} {value}")
-    print(f"\n{'':<42} {'ms':>10} {'of a step':>10}")
+    print(f"\n{'once an update':<42} {'ms':>10} {'of a step':>10} {'processor ms':>13}")
     for name, value in medians.items():
-        print(f"{name:<42} {value:>10.3f} {value / medians['training step']:>10.2%}")
+        own = f"{processor[name]:>13.3f}" if name in processor else ""
+        print(f"{name:<42} {value:>10.3f} {value / medians['training step']:>10.2%} {own}")
+    for kind, rows in beside.items():
+        title = f"every update recorded, {kind} model"
+        print(f"\n{title:<42} {'ms a step':>10} {'of alone':>10} {'in the loop':>13}")
+        for name, row in rows.items():
+            print(f"{name:<42} {row['step']:>10.3f} {row['against alone']:>10.2%} {row['in the loop']:>13.4f}")
+    print(f"\n{'processor ms a record, all threads':<42}")
+    for name, value in spent.items():
+        print(f"{name:<42} {value:>10.3f}")
 
 
 if __name__ == "__main__":
