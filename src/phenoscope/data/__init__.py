@@ -16,7 +16,9 @@ from .photos import patches, photos
 from .split import Split
 from .synthetic.gaussian import gaussian_mixture, separable, sphere
 from .synthetic.teacher import Teacher, teacher
+from .synthetic.trajectory import trajectory
 from .transform.augment import color, compose, crop, spatial
+from .transform.deficit import deficit
 from .transform.warp import warp
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "compose",
     "crop",
     "cue_conflict",
+    "deficit",
     "digits",
     "from_loader",
     "from_torchvision",
@@ -55,5 +58,6 @@ __all__ = [
     "teacher",
     "texture",
     "tinted_digits",
+    "trajectory",
     "warp",
 ]

@@ -3,6 +3,7 @@
 from .cnn import cnn, cnn1d
 from .gapnet import gapnet
 from .init.gaussian import init_gaussian
+from .init.orthogonal import init_orthogonal
 from .mlp import deep_linear, end_to_end, mlp
 from .ntk import NTKLinear
 from .recurrent import gru
@@ -25,6 +26,7 @@ __all__ = [
     "gapnet",
     "gru",
     "init_gaussian",
+    "init_orthogonal",
     "mlp",
     "resnet",
     "split_at",

@@ -69,12 +69,13 @@ def _kept(scores: Mapping[str, Tensor], density: float, within: Mapping[str, Ten
     device = next(iter(scores.values())).device
     flat = torch.cat([score.detach().reshape(-1).to(device) for score in scores.values()])
     count = round(density * len(flat))
-    order = torch.argsort(flat, descending=True, stable=True)
-    if within is not None:
-        open_ = torch.cat([within[name].reshape(-1).to(device).bool() for name in scores])
-        order = order[open_[order]]
-        if count > len(order):
-            raise InputError(f"density {density:.4g} asks for {count} weights, but within= leaves only {len(order)}")
+    if within is None:
+        order = torch.argsort(flat, descending=True, stable=True)
+    else:  # only what is open is sorted
+        open_ = torch.cat([within[name].reshape(-1).to(device).bool() for name in scores]).nonzero()[:, 0]
+        if count > len(open_):
+            raise InputError(f"density {density:.4g} asks for {count} weights, but within= leaves only {len(open_)}")
+        order = open_[torch.argsort(flat[open_], descending=True, stable=True)]
     chosen = torch.zeros(len(flat), dtype=torch.bool, device=device)
     chosen[order[:count]] = True
     parts = chosen.split([score.numel() for score in scores.values()])

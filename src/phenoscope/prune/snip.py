@@ -27,6 +27,7 @@ def snip(
     scope: Scope = "global",
     rounds: int = 1,
     batch_size: int | None = None,
+    generator: torch.Generator | int | None = None,
 ) -> Masks:
     """Keep the weights of the largest connection sensitivity (Lee, Ajanthan and Torr, ICLR 2019, algorithm 1).
 
@@ -43,6 +44,7 @@ def snip(
         rounds: 1 is the paper's single shot; with more the density falls exponentially, and the network that is left
             is scored again every time (de Jorge et al., "Progressive Skeletonization", ICLR 2021).
         batch_size: examples at a time, where memory is short; batch norm then sees these as its batches.
+        generator: unused, since nothing is drawn; every scorer takes one.
 
     Raises:
         InputError: `rounds` below 1, a loss that is not finite or that no weight changes, a network without weights to
@@ -53,7 +55,7 @@ def snip(
     if not 0 < density <= 1:
         raise InputError(f"density is the share of weights to keep, above 0 and at most 1, not {density!r}")
     if rounds > 1:
-        data = list(batches(data, _size(data, batch_size)))  # gone through once a round
+        data = list(batches(data, sample_size(data, batch_size)))  # gone through once a round
     masks: Masks | None = None
     for number in range(1, rounds + 1):
         scores = snip_scores(model, loss_fn, data, masks=masks, batch_size=batch_size)
@@ -121,8 +123,8 @@ def signed_sensitivity(
     sums = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     count = 0
     place = next(iter(weights.values()))
-    with unchanged(model), _batch_statistics(model), torch.enable_grad():
-        for x, y in batches(data, _size(data, batch_size)):
+    with unchanged(model), batch_statistics(model), torch.enable_grad():
+        for x, y in batches(data, sample_size(data, batch_size)):
             x = x.to(place.device, place.dtype if x.is_floating_point() else x.dtype)
             outputs = call(model, {raw[id(names[name])]: weight for name, weight in weights.items()}, x)
             loss = loss_fn(outputs, y.to(place.device))
@@ -136,7 +138,7 @@ def signed_sensitivity(
     return {name: weights[name].detach() * total / count for name, total in sums.items()}
 
 
-def _size(data: Data, batch_size: int | None) -> int:
+def sample_size(data: Data, batch_size: int | None) -> int:
     """All examples of a pair of tensors at once, if nothing else was asked for."""
     if batch_size is not None:
         return batch_size
@@ -145,7 +147,7 @@ def _size(data: Data, batch_size: int | None) -> int:
 
 
 @contextmanager
-def _batch_statistics(model: nn.Module) -> Iterator[None]:
+def batch_statistics(model: nn.Module) -> Iterator[None]:
     """Evaluation mode, but batch norms normalize by the batch; `unchanged` around it puts modes and buffers back."""
     model.eval()
     for module in model.modules():

@@ -64,6 +64,21 @@ def test_training_error_falls_with_width():
     assert (np.diff(found.train_error) < 0).all()
 
 
+def test_strong_weight_decay_takes_the_peak_away():
+    found = {}
+    small = functools.partial(mlp, init=functools.partial(models.init_gaussian, sigma_w2=1 / 3))
+    for decay in (0.0, 0.1):
+        found[decay] = double_descent(
+            small, SPLIT.train, SPLIT.test, widths=(4, 16, 128), ns=(60,), repeats=4, steps=800, batch_size=None,
+            optimizer=functools.partial(ADAM, weight_decay=decay), schedule=train.linear_decay(800), loss_fn=squared,
+            generator=0,
+        ).mean("repeat").squeeze()  # fmt: skip
+    narrow, critical, wide = found[0.0].test_loss.values
+    assert critical > narrow + 0.1 and critical > wide + 0.2
+    assert found[0.0].train_error[1] < 0.1 < found[0.0].train_error[0]  # the peak is where the labels are just fitted
+    assert (np.diff(found[0.1].test_loss) < 0).all()
+
+
 def test_the_surface_has_a_coordinate_for_everything_that_varies():
     found = sweep(widths=(4, 8), ns=(20, 40), label_noise=(0.0, 0.2), at=(1, 10, 30), batch_size=16)
     assert dict(found.sizes) == {"noise": 2, "n": 2, "width": 2, "repeat": 2, "step": 3}

@@ -1,3 +1,4 @@
+import copy
 import math
 
 import pytest
@@ -57,3 +58,25 @@ def test_the_share_on_varying_inputs_is_counted_by_weight():
     assert bench.share_on_varying_inputs(Masks({"w": first}), x) == 0.75
     assert math.isnan(bench.share_on_varying_inputs(Masks({"w": torch.ones(2, 3)}), x))
     assert math.isnan(bench.share_on_varying_inputs(Masks({"w": torch.zeros(2, 4)}), x))
+
+
+def test_what_is_not_in_the_batch_is_the_rest(setting):
+    split, _ = setting
+    part, rest = bench.balanced_and_rest(split.train, 100, 10, generator=0)
+    assert torch.equal(part[0], bench.balanced(split.train, 100, 10, generator=0)[0])
+    rows = lambda x: {tuple(row) for row in x.flatten(1).tolist()}  # noqa: E731
+    assert len(part[1]) == 100 and len(rest[1]) == 900
+    assert rows(part[0]) | rows(rest[0]) == rows(split.train[0])
+    assert torch.cat([part[1], rest[1]]).bincount().equal(split.train[1].bincount())
+
+
+def test_the_gradient_norm_is_that_of_the_surviving_weights(setting):
+    split, network = setting
+    x, y = split.train[0][:50], split.train[1][:50]
+    masks = one_shot(network, density=0.2)
+    pruned = masks.apply_(copy.deepcopy(network))
+    torch.nn.functional.cross_entropy(pruned(x), y).backward()
+    squares = [(pruned.get_parameter(name).grad * mask).square().sum() for name, mask in masks.items()]
+    # float32, and sums over the batch taken in another order
+    assert bench.gradient_norm(network, masks, (x, y)) == pytest.approx(float(sum(squares).sqrt()), rel=1e-5)
+    assert all(parameter.grad is None for parameter in network.parameters())

@@ -28,3 +28,16 @@ def test_the_rate_falls_tenfold_at_half_and_three_quarters_and_looks_end_with_th
     rates = [round(recipe["schedule"](step), 6) for step in (0, 599, 600, 899, 900, 1199)]
     assert rates == [1, 1, 0.1, 0.1, 0.01, 0.01]
     assert recipe["watch"].at[0] == 0 and recipe["watch"].at[-1] == 1200
+
+
+def test_nothing_is_held_out_where_nothing_is_chosen():
+    for dataset, n in ((data.digits, 1400), (data.mnist1d, 4000)):
+        split, _ = bench.setting(LAB, model=bench.mlp, dataset=dataset, seed=0, validation=False)
+        assert len(split.train[1]) == n and split.validation is None
+
+
+def test_a_training_is_a_recipe_that_nobody_looks_at():
+    split, _ = bench.setting(LAB, model=bench.mlp, dataset=data.digits, seed=0)
+    recipe, training = bench.recipe(split, steps=40), bench.training(steps=40)
+    assert set(recipe) - set(training) == {"watch"}
+    assert [recipe["schedule"](s) for s in range(40)] == [training["schedule"](s) for s in range(40)]

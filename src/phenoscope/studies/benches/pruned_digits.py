@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from ... import data, models, prune, train
+from ... import data, landscape, models, prune, train
 
 digits = functools.partial(data.digits, train=1000)
 mlp = functools.partial(models.mlp, width=(256, 256), init="he")
@@ -32,11 +34,17 @@ def setting(lab, *, model, dataset, seed) -> tuple[data.Split, nn.Module]:
 
 def balanced(part: Pair, n: int, classes: int, *, generator: int) -> Pair:
     """A batch of about n examples, equally many of every class as far as there are."""
+    return balanced_and_rest(part, n, classes, generator=generator)[0]
+
+
+def balanced_and_rest(part: Pair, n: int, classes: int, *, generator: int) -> tuple[Pair, Pair]:
+    """The same, and the examples that are not in it, in random order."""
     x, y = part
     order = torch.randperm(len(y), generator=torch.Generator().manual_seed(generator)).to(y.device)
     each = max(1, n // classes)
     rows = torch.cat([order[y[order] == label][:each] for label in range(classes)])
-    return x[rows], y[rows]
+    rest = order[~torch.isin(order, rows)]
+    return (x[rows], y[rows]), (x[rest], y[rest])
 
 
 def random_masks(network: nn.Module, density: float, *, generator: int) -> prune.Masks:
@@ -58,6 +66,13 @@ def accuracies(
         generator=[order] * len(masks),
     )  # fmt: skip
     return trained.accuracy(split.test).tolist()
+
+
+def gradient_norm(network: nn.Module, masks: prune.Masks, part: Pair) -> float:
+    """The norm of the gradient of the cross-entropy with respect to the surviving weights of the masked network."""
+    pruned = masks.apply_(copy.deepcopy(network))
+    slope = landscape.loss_gradient(pruned, functional.cross_entropy, part, names=masks)
+    return float(torch.stack([(each * masks[name]).square().sum() for name, each in slope.items()]).sum().sqrt())
 
 
 def share_on_varying_inputs(masks: Mapping[str, Tensor], x: Tensor) -> float:

@@ -18,13 +18,13 @@ BATCH = 64
 LOOKS = 24  # how often a training is looked at
 
 
-def setting(lab, *, model, dataset, seed) -> tuple[data.Split, Any]:
-    """The data of a seed, with a validation part, and a factory of networks of their shape.
+def setting(lab, *, model, dataset, seed, validation=True) -> tuple[data.Split, Any]:
+    """The data of a seed and a factory of networks of their shape.
 
-    Where the data have no validation part, an eighth of the training part, chosen at random, becomes it.
+    With `validation`, where the data have no such part, an eighth of the training part, chosen at random, becomes it.
     """
     split = data.load(dataset, generator=lab.seed("split", seed)).to(lab.device)
-    if split.validation is None:
+    if validation and split.validation is None:
         x, y = split.train
         order = torch.randperm(len(y), generator=torch.Generator().manual_seed(lab.seed("validation", seed)))
         held, rest = (rows.to(y.device) for rows in order.split([len(y) // 8, len(y) - len(y) // 8]))
@@ -33,20 +33,20 @@ def setting(lab, *, model, dataset, seed) -> tuple[data.Split, Any]:
     return split, functools.partial(train.build, model, shape=shape, num_classes=len(split.classes))
 
 
-def recipe(split: data.Split, *, steps: int) -> dict[str, Any]:
+def training(*, steps: int) -> dict[str, Any]:
     """How every network here is trained: settings of `train.fit` and `train.fleet`."""
+    schedule = train.step_decay(steps, at=(0.5, 0.75), factor=0.1)
+    return {"steps": steps, "optimizer": SGD, "batch_size": BATCH, "schedule": schedule}
+
+
+def recipe(split: data.Split, *, steps: int) -> dict[str, Any]:
+    """The same, followed on validation and test data."""
     observers = {}
     for name, part in (("validation", split.validation), ("test", split.test)):
         observers[f"{name}_loss"] = functools.partial(loss, part=part)
         observers[f"{name}_accuracy"] = functools.partial(accuracy, part=part)
     at = sorted({round(steps * number / LOOKS) for number in range(LOOKS + 1)})
-    return {
-        "steps": steps,
-        "optimizer": SGD,
-        "batch_size": BATCH,
-        "schedule": train.step_decay(steps, at=(0.5, 0.75), factor=0.1),
-        "watch": train.Watch(observers, at=at),
-    }
+    return {**training(steps=steps), "watch": train.Watch(observers, at=at)}
 
 
 def loss(model: nn.Module, *, part: Any) -> torch.Tensor:

@@ -1,0 +1,1 @@
+"""What a network could fit, in numbers: the measures of complexity, and how well each ranks generalization."""

@@ -1,0 +1,1 @@
+"""What single layers are worth to a network."""

@@ -1,0 +1,1 @@
+"""What weights say about a network, without data."""

@@ -1,0 +1,1 @@
+"""What happens when samples, parameters and dimensions all grow, at fixed ratios."""

@@ -1,0 +1,1 @@
+"""Where gradient descent goes, in closed form or by a small system of equations."""
