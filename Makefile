@@ -41,12 +41,14 @@ bench: setup-dev
 	$(BIN)/python benchmarks/fleet.py
 	$(BIN)/python benchmarks/shapes.py
 
-# The README's table from the verdicts in docs/results; `studies` runs every study first (half an hour on two cores).
+# The README's table and the page on the paper, from docs/results; `studies` runs every study first (half an hour on two cores).
 results: setup
 	$(BIN)/python tools/results.py
+	$(BIN)/python tools/paper.py
 
 studies: setup
 	$(BIN)/python tools/results.py --run
+	$(BIN)/python tools/paper.py --run
 
 docs: setup-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
