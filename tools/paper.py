@@ -1,6 +1,6 @@
 """What the page on the paper shows: tables from docs/results/functions-evolve.json and from a kept run of the demo.
 
-python tools/paper.py         # docs/measured/paper.md from what is kept
+python tools/paper.py         # docs/measured/paper.md, and the README's table of the demo, from what is kept
 python tools/paper.py --run   # runs `phenoscope demo` first (a minute or two) and keeps its figures
 """
 
@@ -19,6 +19,8 @@ ROOT = Path(__file__).parents[1]
 VERDICTS = ROOT / "docs" / "results" / "functions-evolve.json"
 DEMO = ROOT / "docs" / "measured" / "demo.json"
 WRITTEN = ROOT / "docs" / "measured" / "paper.md"
+README = ROOT / "README.md"
+BEGIN, END = "<!-- demo: begin (tools/paper.py) -->", "<!-- demo: end -->"
 NAMES = {"vgg16": "VGG-16", "resnet50": "ResNet-50 v2"}
 MEASURES = {"changed": "{:.3f}", "idle": "{:.3f}", "distance_per_weight": "{:.2e}", "distance": "{:.2e}"}
 
@@ -28,7 +30,10 @@ def main(arguments: list[str]) -> None:
     if "--run" in arguments:
         DEMO.parent.mkdir(parents=True, exist_ok=True)
         DEMO.write_text(json.dumps(demo(), indent=1) + "\n", encoding="utf-8")
-    WRITTEN.write_text(page(*(json.loads(file.read_text(encoding="utf-8")) for file in (VERDICTS, DEMO))), "utf-8")
+    verdicts, shown = (json.loads(file.read_text(encoding="utf-8")) for file in (VERDICTS, DEMO))
+    WRITTEN.write_text(page(verdicts, shown), "utf-8")
+    before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
+    README.write_text(f"{before}{BEGIN}\n\n{beside(shown)}\n\n{END}{rest.partition(END)[2]}", "utf-8")
 
 
 def demo() -> dict[str, Any]:

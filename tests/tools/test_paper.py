@@ -23,6 +23,12 @@ def test_the_kept_tables_are_those_of_the_kept_figures(paper, kept):
     assert paper["WRITTEN"].read_text(encoding="utf-8") == paper["page"](*kept), "run tools/paper.py"
 
 
+def test_the_readme_shows_the_same_run_of_the_demo(paper, kept):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = readme.split(paper["BEGIN"])[1].split(paper["END"])[0].strip()
+    assert shown == paper["beside"](kept[1]).strip(), "run tools/paper.py"
+
+
 def test_every_claim_stands_there_with_its_verdict(paper, kept):
     rows = [line for line in paper["claims"](kept[0]).splitlines() if line.startswith("|")][2:]
     assert len(rows) == len(kept[0]["claims"])
