@@ -11,7 +11,7 @@ from phenoscope import data, models, train
 from phenoscope.core.errors import InputError
 from phenoscope.core.random import child_seeds
 from phenoscope.measure import bias_variance, bias_variance_from_outputs
-from phenoscope.measure.sweeps.bias_variance import outputs_by_split
+from phenoscope.measure.sweeps.bias_variance import outputs_by_split, squared_error
 
 SPLIT = data.digits(train=400)
 ADAM = functools.partial(torch.optim.Adam, lr=5e-3)
@@ -221,3 +221,8 @@ def test_parts_that_cannot_be_are_refused():
     for changes in ({"splits": 1}, {"splits": 401}, {"repeats": 0}, {"inits": 0}):
         with pytest.raises(InputError, match="splits must be at least 2"):
             bias_variance(mlp, SPLIT.train, SPLIT.test, **RECIPE, **changes)
+
+
+def test_the_loss_sums_over_classes_and_averages_over_points():
+    outputs = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.5, 0.5]])
+    assert float(squared_error(outputs, torch.tensor([0, 0]))) == pytest.approx((0 + 1.5) / 2)

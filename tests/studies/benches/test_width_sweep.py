@@ -2,7 +2,6 @@ import math
 
 import numpy as np
 import pytest
-import torch
 import xarray as xr
 
 from phenoscope import train
@@ -29,11 +28,6 @@ def test_the_threshold_is_interpolated_in_log_width():
     assert bench.threshold_width(curve([0.9, 0.5, 0.2, 0.0, 0.0])) == pytest.approx(8 * 2**0.5)
     assert bench.threshold_width(curve([0.05, 0, 0, 0, 0])) == 2
     assert math.isnan(bench.threshold_width(curve([0.9, 0.8, 0.7, 0.6, 0.5])))
-
-
-def test_the_loss_sums_over_classes_and_averages_over_points():
-    outputs = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.5, 0.5]])
-    assert float(bench.squared_error(outputs, torch.tensor([0, 0]))) == pytest.approx((0 + 1.5) / 2)
 
 
 def test_first_weights_have_torchs_default_variance_and_biases_are_zero():

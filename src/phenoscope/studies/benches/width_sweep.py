@@ -7,7 +7,6 @@ import functools
 import numpy as np
 import torch
 import xarray as xr
-from torch import Tensor
 
 from ... import data, models
 
@@ -16,11 +15,6 @@ digits = functools.partial(data.digits, train=1200)
 mlp = functools.partial(models.mlp, depth=1, init=functools.partial(models.init_gaussian, sigma_w2=1 / 3))
 ADAM = functools.partial(torch.optim.Adam, lr=5e-3)
 WIDTHS = (2, 4, 8, 12, 16, 24, 32, 48, 64, 128, 256, 512)
-
-
-def squared_error(outputs: Tensor, y: Tensor) -> Tensor:
-    """Squared distance to the one-hot labels, summed over classes, mean over points."""
-    return (outputs - torch.nn.functional.one_hot(y, outputs.shape[-1])).square().sum(-1).mean()
 
 
 def peak_width(curve: xr.DataArray) -> int | None:

@@ -9,6 +9,7 @@ import xarray as xr
 
 from ... import data, measure, train
 from ...lab import Study, not_applicable
+from ...measure.sweeps.bias_variance import squared_error
 from ..benches import width_sweep as bench
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def one_width(lab, *, model, dataset, width, n, noises, steps, seeds) -> xr.Data
     moments = np.unique(np.geomspace(1, steps, LOOKS).round().astype(int))
     found = measure.double_descent(
         model, split.train, split.test, widths=(width,), ns=(n,), label_noise=noises, repeats=seeds, steps=steps,
-        at=moments, optimizer=bench.ADAM, schedule=train.linear_decay(steps), loss_fn=bench.squared_error,
+        at=moments, optimizer=bench.ADAM, schedule=train.linear_decay(steps), loss_fn=squared_error,
         batch_size=None, generator=lab.seed("draws"), device=lab.device,
     )  # fmt: skip
     return found.squeeze("n", drop=True)
