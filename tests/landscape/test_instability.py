@@ -74,6 +74,15 @@ def test_a_copy_goes_on_where_the_trunk_stands():
     assert abs(float(forgetful.loss.mean() - kept.loss.mean())) > 1e-4
 
 
+def test_the_trunk_is_one_training_whatever_the_steps():
+    """With the last k at the end but one, the copies are hardly more than the trunk."""
+    alone, among = (analysis(ks=ks, steps=60, schedule=train.step_decay(60)) for ks in ((59,), (0, 10, 40, 59)))
+    # another order from step 59 on moves the weights by a hundredth of a rate of 0.1
+    np.testing.assert_allclose(alone.loss.sel(k=59), among.loss.sel(k=59), rtol=1e-2)
+    other = analysis(ks=(59,), steps=60, schedule=train.step_decay(60), generator=1)
+    assert abs(other.loss / alone.loss - 1).max() > 0.05
+
+
 def test_masks_hold_from_the_split_on_and_in_between():
     seen = []
 

@@ -20,6 +20,7 @@ from ..train.fit import fit
 from ..train.members import Fleet
 from ..train.outputs import outputs
 from ..train.schedule import Schedule
+from ..train.watch import Watch
 from .interpolate import curves, height
 from .products import Loss
 
@@ -112,36 +113,42 @@ def instability(
     model.to(place)
 
     def trained(
-        network: nn.Module, updater: Optimizer, start: int, end: int, order: torch.Generator | int, held: Masks | None
+        network: nn.Module, updater: Optimizer, start: int, end: int, order: int, held: Masks | None, watch: Any = None
     ) -> None:
-        if end == start:
-            return
-        seed = order if isinstance(order, int) else order.initial_seed() + start
         with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
-            torch.manual_seed(seed)
+            torch.manual_seed(order)
             fit(
                 network, (x, y), steps=end - start, optimizer=updater, masks=held, loss_fn=loss_fn,
-                objective=objective, batch_size=batch_size, generator=order,
+                objective=objective, batch_size=batch_size, generator=order, watch=watch,
                 schedule=None if schedule is None else (lambda step: schedule(start + step)),
             )  # fmt: skip
 
     updater = optimizer(model.parameters())
-    order = torch.Generator().manual_seed(order_seed)
-    trunks, done = {}, 0
-    for k in ks:
-        trained(model, updater, done, k, order, None)
-        trunks[k], done = copy.deepcopy((model, updater)), k
+    rates = [group["lr"] for group in updater.param_groups]
+    trunks: list[tuple[nn.Module, Optimizer]] = []
+
+    def keep(network: nn.Module) -> int:
+        kept = copy.deepcopy((network, updater))
+        for group, rate in zip(kept[1].param_groups, rates, strict=True):
+            group["lr"] = rate  # without the schedule's factor, which comes on again
+        trunks.append(kept)
+        return len(trunks)
+
+    length = steps if callable(masks) else ks[-1]
+    if length:
+        trained(model, updater, 0, length, order_seed, None, Watch({"trunk": keep}, at=ks))
+    else:
+        keep(model)
     if callable(masks):
-        trained(model, updater, done, steps, order, None)
         masks = masks(model)
     found = []
-    for k, seed in zip(ks, child_seeds(child_seed, len(ks)), strict=True):
+    for k, trunk, seed in zip(ks, trunks, child_seeds(child_seed, len(ks)), strict=True):
         orders = child_seeds(seed, 2 * pairs)
         each = []
         for pair in range(pairs):
             copies = []
             for own in orders[2 * pair : 2 * pair + 2]:
-                network, state = copy.deepcopy(trunks[k])
+                network, state = copy.deepcopy(trunk)
                 trained(network, state if keep_momentum else optimizer(network.parameters()), k, steps, own, masks)
                 copies.append(network)
             each.append(_compared(copies, parts, points, loss_fn, refresh_bn))

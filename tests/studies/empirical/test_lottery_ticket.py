@@ -57,6 +57,28 @@ def test_rounds_that_were_not_run_do_not_apply():
     assert "density of about 0.116" in OBSERVABLES["winning-beats-reinit"](other).attrs["not_applicable"]
 
 
+def test_early_stopping_is_where_validation_loss_is_smallest():
+    data = result()
+    data["validation_loss"] = xr.full_like(data.validation_accuracy, 1.0)
+    data.validation_loss[:, :, 0] = 2.0
+    data.validation_loss[1, 3, 0] = 0.5
+    found = module.early_stop(data)
+    assert found["at"].sel(seed=1, round=3) == 0 and found["at"].sum() == 26 * 10
+    assert found.accuracy[1, 3] == data.test_accuracy[1, 3, 0] and found.accuracy[0, 3] == data.test_accuracy[0, 3, 1]
+
+
+def test_tickets_win_that_are_as_good_and_no_slower_than_the_dense_network():
+    data = result()
+    data["validation_loss"] = xr.zeros_like(data.validation_accuracy)
+    data.validation_loss[..., 0] = 1  # everywhere smallest at step 10
+    data.test_accuracy[..., -1] = xr.DataArray([0.60, 0.62, 0.64], dims="seed")  # dense: mean 0.62, deviation 0.02
+    data.test_accuracy[:, 2, -1] -= 0.03
+    data.test_accuracy[:, 4, -1] -= 0.01
+    assert module.winning(data).values.tolist() == [False, True, False, True, True, True, True, True, True]
+    data.validation_loss[:, 0, 0] = -1  # now the dense network is the fastest
+    assert not module.winning(data).any()
+
+
 def test_one_shot_of_the_first_round_is_the_ticket_itself():
     from phenoscope.lab.map import Lab
     from phenoscope.studies.benches import tickets as bench
