@@ -1,8 +1,12 @@
 """Numbers about a network, or about networks trained side by side."""
 
+from .calibration.scores import calibration_error, nll
 from .capacity.complexity import complexity
 from .capacity.ranking import rank_complexity
 from .gradients.noise import GradientNoise, gradient_noise
+from .gradients.snr import gradient_snr
+from .information.estimators import Information, mi_binned, mi_gaussian_linear, mi_kde
+from .information.plane import information_plane
 from .layers.criticality import layer_criticality
 from .lazy.report import lazy_report
 from .margins.output import margin, normalized_margin
@@ -23,9 +27,11 @@ from .weights.norms import distances, norms, path_norm
 __all__ = [
     "GradientNoise",
     "IdentityReport",
+    "Information",
     "batch_size_sweep",
     "bias_variance",
     "bias_variance_from_outputs",
+    "calibration_error",
     "complexity",
     "crossing_depth",
     "deficit_sweep",
@@ -34,14 +40,20 @@ __all__ = [
     "early_phase",
     "effective_model_complexity",
     "gradient_noise",
+    "gradient_snr",
     "hidden_activation",
     "identity_probe",
+    "information_plane",
     "jacobian",
     "jacobian_norm",
     "jacobian_singular_values",
     "layer_criticality",
     "lazy_report",
     "margin",
+    "mi_binned",
+    "mi_gaussian_linear",
+    "mi_kde",
+    "nll",
     "normalized_margin",
     "norms",
     "path_norm",

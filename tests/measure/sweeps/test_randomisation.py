@@ -72,7 +72,7 @@ class Redrawn:
         self.part, self.rng = part, torch.Generator().manual_seed(0)
 
     def __iter__(self):
-        x, y = self.part
+        x, _ = self.part
         for rows in torch.randperm(len(x), generator=self.rng).split(50):
             yield x[rows], torch.randint(10, (len(rows),), generator=self.rng)
 

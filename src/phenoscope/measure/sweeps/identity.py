@@ -100,7 +100,7 @@ class IdentityReport:
 
 def correlation(a: Tensor, b: Tensor) -> Tensor:
     """Pearson's correlation over all numbers of each pair of examples; 0 where either is constant. (N,), float64."""
-    a, b = a.flatten(1).double(), b.flatten(1).double()
+    a, b = a.detach().flatten(1).double(), b.detach().flatten(1).double()
     (a, flat_a), (b, flat_b) = (
         (each - each.mean(1, keepdim=True), each.std(1, correction=0) <= 1e-6 * each.abs().amax(1)) for each in (a, b)
     )  # 1e-6: rounding of single precision
@@ -109,5 +109,5 @@ def correlation(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _relative_error(found: Tensor, wanted: Tensor) -> Tensor:
-    found, wanted = found.flatten(1).double(), wanted.flatten(1).double()
+    found, wanted = found.detach().flatten(1).double(), wanted.flatten(1).double()
     return (found - wanted).square().mean(1) / wanted.square().mean(1)

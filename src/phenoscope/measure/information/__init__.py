@@ -1,0 +1,1 @@
+"""What a layer knows about the input and the label."""
