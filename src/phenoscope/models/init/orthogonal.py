@@ -91,9 +91,9 @@ def _check(name: str, layer: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> None:
 
 def _delta(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, generator: torch.Generator) -> Tensor:
     weight = torch.zeros(layer.weight.shape, dtype=torch.float64, device=generator.device)
-    middle = tuple(size // 2 for size in layer.kernel_size)
-    for rows in weight.chunk(layer.groups):
-        rows[(..., *middle)] = _orthogonal(rows.shape[:2], generator)
+    taps = weight.flatten(2)  # the middle of an odd kernel is the middle of all its taps
+    for rows in taps.chunk(layer.groups):
+        rows[:, :, taps.shape[2] // 2] = _orthogonal(rows.shape[:2], generator)
     return weight
 
 

@@ -70,7 +70,7 @@ def accuracies(
 
 def gradient_norm(network: nn.Module, masks: prune.Masks, part: Pair) -> float:
     """The norm of the gradient of the cross-entropy with respect to the surviving weights of the masked network."""
-    pruned = masks.apply_(copy.deepcopy(network))
+    pruned, masks = masks.apply_(copy.deepcopy(network)), masks.to(part[1].device)
     slope = landscape.loss_gradient(pruned, functional.cross_entropy, part, names=masks)
     return float(torch.stack([(each * masks[name]).square().sum() for name, each in slope.items()]).sum().sqrt())
 
