@@ -171,4 +171,12 @@ def test_a_plain_network_is_the_residual_one_without_shortcuts():
 
 def test_a_depth_that_is_not_published_is_refused():
     with pytest.raises(InputError, match="depth"):
-        resnet(depth=20)
+        resnet(depth=21)
+
+
+def test_resnet_20_has_its_layers_and_weights():
+    network = resnet((3, 32, 32), 10, depth=20, generator=0)
+    weighted = [m for m in network.modules() if isinstance(m, (torch.nn.Conv2d, torch.nn.Linear))]
+    assert sum(m.kernel_size == (3, 3) for m in weighted if isinstance(m, torch.nn.Conv2d)) == 19
+    assert 265_000 < sum(p.numel() for p in network.parameters()) < 280_000  # He et al.: 0.27 million
+    assert network(torch.zeros(2, 3, 32, 32)).shape == (2, 10)

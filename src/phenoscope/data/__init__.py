@@ -14,6 +14,7 @@ from .mnist1d import mnist1d
 from .noise import label_noise, randomize
 from .photos import patches, photos
 from .split import Split
+from .synthetic.bits import Bits, icosahedral_bits
 from .synthetic.gaussian import gaussian_mixture, separable, sphere
 from .synthetic.teacher import Teacher, teacher
 from .synthetic.trajectory import trajectory
@@ -25,6 +26,7 @@ __all__ = [
     "BACKGROUNDS",
     "OUTLINES",
     "PATTERNS",
+    "Bits",
     "Conflict",
     "Factors",
     "Scenes",
@@ -42,6 +44,7 @@ __all__ = [
     "from_loader",
     "from_torchvision",
     "gaussian_mixture",
+    "icosahedral_bits",
     "label_noise",
     "load",
     "mnist1d",

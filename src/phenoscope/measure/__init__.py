@@ -3,6 +3,7 @@
 from .calibration.scores import calibration_error, nll
 from .capacity.complexity import complexity
 from .capacity.ranking import rank_complexity
+from .gradients.gsnr import GSNR, gsnr, osgr
 from .gradients.noise import GradientNoise, gradient_noise
 from .gradients.snr import gradient_snr
 from .information.estimators import Information, mi_binned, mi_gaussian_linear, mi_kde
@@ -25,6 +26,7 @@ from .weights.motion import weight_motion
 from .weights.norms import distances, norms, path_norm
 
 __all__ = [
+    "GSNR",
     "GradientNoise",
     "IdentityReport",
     "Information",
@@ -41,6 +43,7 @@ __all__ = [
     "effective_model_complexity",
     "gradient_noise",
     "gradient_snr",
+    "gsnr",
     "hidden_activation",
     "identity_probe",
     "information_plane",
@@ -56,6 +59,7 @@ __all__ = [
     "nll",
     "normalized_margin",
     "norms",
+    "osgr",
     "path_norm",
     "randomization_test",
     "rank_complexity",

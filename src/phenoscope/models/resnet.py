@@ -14,6 +14,7 @@ from .knobs import Activation, Layers, activation_of, check_shape, check_width, 
 # units of each block, by depth; from 50 layers on they are bottlenecks
 _UNITS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 _CHANNELS = (64, 128, 256, 512)
+_SMALL = (14, 20, 26, 32, 44, 56, 110)  # 6n + 2, for small images
 
 # The layers observed by Hu, Wang, Li and Huang (VCIP 2018), table III.
 RESNET50_OBSERVED = (
@@ -45,6 +46,10 @@ def resnet(
     two 3x3 convolutions. Images of 64 pixels and more are max-pooled (3x3, stride 2) after the first convolution,
     images with a smaller side are not.
 
+    Depths of the form 6n + 2 (14, 20, 26, 32, 44, 56, 110) are the networks for images of 32x32 (He, Zhang, Ren and
+    Sun, CVPR 2016, section 4.2), with the same units: a 3x3 convolution of 16 channels without stride or bias, then
+    three blocks of n units of 16, 32 and 64 channels, of which the first unit of blocks 2 and 3 has stride 2.
+
     The norms keep torch's momentum of 0.1. TF-slim lets its running statistics decay by 0.997 a step, which in a short
     run would leave them close to their first values.
 
@@ -52,7 +57,7 @@ def resnet(
         shape: (channels, height, width) of an image, in pixels.
         num_classes: number of scores.
         width: multiplies the channels.
-        depth: 18, 34, 50, 101 or 152.
+        depth: 18, 34, 50, 101 or 152; or one of the smaller networks'.
         residual: without, the same network has no shortcuts: what a unit computes is all that it puts out.
         activation: as in `mlp`.
         norm: "batch", "layer" or `None`.
@@ -67,25 +72,15 @@ def resnet(
     """
     check_shape(shape, num_classes, 2)
     check_width(width)
-    if depth not in _UNITS:
-        raise InputError(f"depth must be one of {', '.join(map(str, _UNITS))}, not {depth}")
+    if depth not in (*_UNITS, *_SMALL):
+        raise InputError(f"depth must be one of {', '.join(map(str, (*_UNITS, *_SMALL)))}, not {depth}")
     layers = Layers()
+    make = (activation, norm)
     with torch.device("meta"):
-        channels = scaled(64, width)
-        layers["conv1"] = nn.Conv2d(shape[0], channels, 7, stride=2, padding=3)
-        if min(shape[1:]) >= 64:
-            layers["pool1"] = nn.MaxPool2d(3, stride=2, padding=1)
-        for number, (units, full) in enumerate(zip(_UNITS[depth], _CHANNELS, strict=True), start=1):
-            narrow = scaled(full, width)
-            out = scaled(4 * full, width) if depth >= 50 else narrow
-            block = Layers()
-            for unit in range(1, units + 1):
-                stride = 2 if unit == units and number < len(_CHANNELS) else 1
-                block[f"unit{unit}"] = Unit(
-                    channels, narrow, out, stride, bottleneck=depth >= 50, residual=residual, make=(activation, norm)
-                )
-                channels = out
-            layers[f"block{number}"] = nn.Sequential(block)
+        if depth in _SMALL:
+            channels = _blocks_for_small_images(layers, shape[0], width, depth, residual, make)
+        else:
+            channels = _blocks(layers, shape, width, depth, residual, make)
         layers["postnorm"] = _norm(norm, channels)
         layers["relu"] = activation_of(activation)
         layers["pool"] = nn.AdaptiveAvgPool2d(1)
@@ -94,6 +89,42 @@ def resnet(
         network = nn.Sequential(layers)
     initialize_(network, init, generator)
     return network
+
+
+Make = tuple[Activation, str | None]
+
+
+def _blocks(layers: Layers, shape: Sequence[int], width: float, depth: int, residual: bool, make: Make) -> int:
+    """Everything up to the last block, whose channels it gives."""
+    channels = scaled(64, width)
+    layers["conv1"] = nn.Conv2d(shape[0], channels, 7, stride=2, padding=3)
+    if min(shape[1:]) >= 64:
+        layers["pool1"] = nn.MaxPool2d(3, stride=2, padding=1)
+    for number, (units, full) in enumerate(zip(_UNITS[depth], _CHANNELS, strict=True), start=1):
+        narrow = scaled(full, width)
+        out = scaled(4 * full, width) if depth >= 50 else narrow
+        block = Layers()
+        for unit in range(1, units + 1):
+            stride = 2 if unit == units and number < len(_CHANNELS) else 1
+            block[f"unit{unit}"] = Unit(
+                channels, narrow, out, stride, bottleneck=depth >= 50, residual=residual, make=make
+            )
+            channels = out
+        layers[f"block{number}"] = nn.Sequential(block)
+    return channels
+
+
+def _blocks_for_small_images(layers: Layers, inputs: int, width: float, depth: int, residual: bool, make: Make) -> int:
+    channels = scaled(16, width)
+    layers["conv1"] = nn.Conv2d(inputs, channels, 3, padding=1, bias=False)
+    for number, full in enumerate((16, 32, 64), start=1):
+        out, block = scaled(full, width), Layers()
+        for unit in range(1, (depth - 2) // 6 + 1):
+            stride = 2 if number > 1 and unit == 1 else 1
+            block[f"unit{unit}"] = Unit(channels, out, out, stride, bottleneck=False, residual=residual, make=make)
+            channels = out
+        layers[f"block{number}"] = nn.Sequential(block)
+    return channels
 
 
 class Unit(nn.Module):
@@ -112,7 +143,7 @@ class Unit(nn.Module):
         *,
         bottleneck: bool,
         residual: bool,
-        make: tuple[Activation, str | None],
+        make: Make,
     ) -> None:
         super().__init__()
         activation, norm = make

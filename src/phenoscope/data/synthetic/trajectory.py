@@ -34,7 +34,7 @@ def trajectory(points: Tensor, t: Tensor | int = 1000, *, kind: Literal["line", 
 
     Examples:
         >>> trajectory(torch.tensor([[2.0, 0.0], [1.0, 1.0]]), torch.tensor([0.25]), kind="circle").round(decimals=4)
-        tensor([[-0.,  2.]])
+        tensor([[0., 2.]])
     """
     wanted = {"line": "at least two", "ellipse": "three", "circle": "two"}
     if kind not in wanted:

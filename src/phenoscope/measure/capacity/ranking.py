@@ -47,7 +47,7 @@ def rank_complexity(
 
     Examples:
         >>> found = rank_complexity([1, 2, 3, 4], [0.1, 0.2, 0.4, 0.3], {"width": [1, 2, 1, 2], "depth": [1, 1, 2, 2]})
-        >>> found.psi.values.tolist(), float(found.Psi)
+        >>> found.psi.values.tolist(), found.Psi.item()
         ([[0.0, 1.0]], 0.5)
     """
     import xarray

@@ -12,31 +12,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ... import data, models, train
-from ...models.resnet import Unit
 from .pruned_digits import balanced
 
 PHOTOS = ("CIFAR10", "CIFAR100")
 DENSITY, PER_CLASS, BATCH = 0.02, 10, 128
 
 
-def resnet32(shape, num_classes, *, width: int = 32, generator=None) -> nn.Sequential:
-    """Three stages of five units, twice as wide as usual; the units are pre-activated."""
-    layers: list[nn.Module] = [nn.Conv2d(shape[0], width, 3, padding=1, bias=False)]
-    channels = width
-    for stage, out in enumerate((width, 2 * width, 4 * width)):
-        for unit in range(5):
-            stride = 2 if stage and not unit else 1
-            layers.append(Unit(channels, out, out, stride, bottleneck=False, residual=True, make=("relu", "batch")))
-            channels = out
-    layers += [nn.BatchNorm2d(channels), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
-    network = nn.Sequential(*layers, nn.Linear(channels, num_classes))
-    models.init_gaussian(network, sigma_w2=2.0, generator=generator)
-    return network
-
-
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "VGG-19": functools.partial(models.vgg, depth=19, norm="batch"),
-    "ResNet-32": resnet32,
+    "ResNet-32": functools.partial(models.resnet, depth=32, width=2.0),  # twice as wide as usual
 }
 
 

@@ -11,7 +11,6 @@ from torch import nn
 
 from ... import data, landscape, models, prune, train
 from ...lab import Study, not_applicable
-from ...models.resnet import Unit
 from ...stats import spearman
 from ..benches import tickets as bench
 from ..benches.pruned_photos import on_moved_images
@@ -24,6 +23,7 @@ PARTS = (("train", "solid"), ("test", "dot"))
 KINDS = ("magnitude", "random")
 COLORS = ("rgb(46, 124, 196)", "rgb(120, 120, 120)", "rgb(214, 104, 44)", "rgb(122, 92, 170)")
 PHOTO_SGD = functools.partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=1e-4)
+RESNET20 = functools.partial(models.resnet, depth=20)
 
 mnist1d = functools.partial(data.mnist1d, train=4000, test=1000)
 
@@ -108,26 +108,11 @@ def one_residual_network(lab, *, folder, ks, steps, points, seed) -> xr.Dataset:
     mean, deviation = (getattr(split.train[0], of)((0, 2, 3), keepdim=True) for of in ("mean", "std"))
     part, test = (((x - mean) / deviation, y) for x, y in (split.train, split.test))
     found = landscape.instability(
-        resnet20, part, ks=ks, test=test, steps=steps, points=points, optimizer=PHOTO_SGD, batch_size=128,
+        RESNET20, part, ks=ks, test=test, steps=steps, points=points, optimizer=PHOTO_SGD, batch_size=128,
         objective=on_moved_images, schedule=train.step_decay(steps, at=(32 / 63, 48 / 63), factor=0.1),
         generator=lab.seed("residual", seed), device=lab.device,
     )  # fmt: skip
     return found.squeeze("pair", drop=True)
-
-
-def resnet20(shape, num_classes, *, width: int = 16, generator=None) -> nn.Sequential:
-    """Three stages of three units (He, Zhang, Ren and Sun, CVPR 2016); the units are pre-activated."""
-    layers: list[nn.Module] = [nn.Conv2d(shape[0], width, 3, padding=1, bias=False)]
-    channels = width
-    for stage, out in enumerate((width, 2 * width, 4 * width)):
-        for unit in range(3):
-            stride = 2 if stage and not unit else 1
-            layers.append(Unit(channels, out, out, stride, bottleneck=False, residual=True, make=("relu", "batch")))
-            channels = out
-    layers += [nn.BatchNorm2d(channels), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
-    network = nn.Sequential(*layers, nn.Linear(channels, num_classes))
-    models.init_gaussian(network, sigma_w2=2.0, generator=generator)
-    return network
 
 
 @study.claim("barrier-falls-with-k")
