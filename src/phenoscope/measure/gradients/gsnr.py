@@ -31,7 +31,7 @@ class GSNR:
 
     @property
     def plain(self) -> dict[str, Tensor]:
-        """mean^2 / variance, the paper's estimator. The mean of n examples scatters: 1 / n where there is no signal."""
+        """mean^2 / variance, the paper's estimator: about 1 / n where there is no signal, infinite where all agree."""
         return {name: _ratio(self.mean[name].square(), self.variance[name]) for name in self.mean}
 
     @property
@@ -109,8 +109,8 @@ def osgr(moments: GSNR | Sequence[GSNR], *, n: int | None = None, corrected: boo
     """The one-step generalization ratio that the moments predict.
 
     One step of gradient descent on n examples lowers their mean loss by the rate times sum_j (gt_j^2 + rho_j^2 / n), on
-    average, and that of new examples by the rate times sum_j gt_j^2, to first order, gt and rho^2 being the mean and the
-    variance of the gradient over all examples there could be. The ratio is
+    average, and that of new examples by the rate times sum_j gt_j^2, to first order, gt and rho^2 being the mean and
+    the variance of the gradient over all examples there could be. The ratio is
 
         sum_j gt_j^2 / sum_j (gt_j^2 + rho_j^2 / n) = 1 - (1 / n) sum_j W_j / (r_j + 1 / n)
 

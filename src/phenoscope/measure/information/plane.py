@@ -104,13 +104,13 @@ def information_plane(
     rows = []
     for acts in moments():
         labels = y.to(next(iter(acts.values())).device)
-        found = [
+        told = [
             mi_binned(acts[name], labels, bins=bins, range=_wide(ranges[name]))
             if estimator is None
             else estimator(acts[name], labels)
             for name in chosen
         ]
-        rows.append([[each.input, each.label] for each in found])
+        rows.append([[each.input, each.label] for each in told])
     values = numpy.array(rows)
     plane = xarray.Dataset(
         {"input": (("step", "layer"), values[..., 0]), "label": (("step", "layer"), values[..., 1])},

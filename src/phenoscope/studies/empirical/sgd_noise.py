@@ -222,6 +222,7 @@ def figure(result: xr.Dataset) -> plotly.graph_objects.Figure:
         x=best.epoch_batch, y=best, mode="lines+markers", name="best rate", line={"color": "rgb(122, 92, 170)"},
         row=2, col=2,
     )  # fmt: skip
+    drawing.update_layout(height=680)
     drawing.update_xaxes(type="log")
     drawing.update_xaxes(title_text="learning rate", row=1)
     drawing.update_xaxes(title_text="batch size", row=2)
