@@ -1,4 +1,5 @@
 import functools
+import importlib
 
 import numpy as np
 import pytest
@@ -92,6 +93,17 @@ def test_methods_of_ones_own_and_iterative_pruning_stand_beside_names(split):
     np.testing.assert_allclose(found.kept.sel(arm="mine").squeeze(), 0.3, atol=2e-3)
     assert float((found.kept.sel(arm="imp") * SIZES).sum()) == round(0.3 * SIZES.sum())
     assert float(found.accuracy.sel(arm="imp").squeeze()) > 0.8
+
+
+@pytest.mark.parametrize(("name", "function"), [("edge-popup", "edge_popup"), ("ntt", "ntt")])
+def test_methods_that_set_weights_have_names_too(split, monkeypatch, name, function):
+    module = importlib.import_module("phenoscope.prune.compare")
+    monkeypatch.setattr(module, function, functools.partial(getattr(module, function), steps=3, batch_size=16))
+    found = quick(split, methods=[name, "magnitude"])
+    np.testing.assert_allclose(found.kept.sel(arm=name).squeeze(), 0.3, atol=2e-3)  # layer by layer
+    # its weights are others than those that all methods are given, also before training
+    starts = found.start_accuracy.squeeze()
+    assert float(starts.sel(arm=name)) != float(starts.sel(arm="magnitude"))
 
 
 def test_a_method_without_signal_collapses_and_is_said_to(split):

@@ -1,11 +1,15 @@
 """Make networks smaller: weights masked before or after training, filters left behind removed for good."""
 
 from ..models.masks import Masks
+from .by_evolution import by_evolution
+from .compare import compare
 from .controls import perturb_ticket, perturbation_size, random_mask_control, reinit_control
+from .edge_popup import edge_popup
 from .grasp import grasp, grasp_scores
 from .imp import Ticket, imp
 from .isometry import enforce_isometry, isometry_error
 from .magnitude import one_shot
+from .ntt import ntt
 from .removable import Removable, removable
 from .retrain import Retraining, retrain, retraining
 from .scores import keep_top
@@ -18,6 +22,9 @@ __all__ = [
     "Removable",
     "Retraining",
     "Ticket",
+    "by_evolution",
+    "compare",
+    "edge_popup",
     "enforce_isometry",
     "grasp",
     "grasp_scores",
@@ -25,6 +32,7 @@ __all__ = [
     "isometry_error",
     "keep_top",
     "layer_collapse",
+    "ntt",
     "one_shot",
     "perturb_ticket",
     "perturbation_size",
