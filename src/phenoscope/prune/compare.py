@@ -90,7 +90,7 @@ def compare(
         - `collapsed`, how many layers keep nothing (arm, density, repeat).
         - `dense_accuracy` (repeat), of the whole network.
 
-        `report.figures.accuracy_by_density` draws it.
+        `report.accuracy_by_density` draws it.
 
     Raises:
         InputError: no methods, densities or repetitions, a density outside (0, 1], a name that is not known or stands
