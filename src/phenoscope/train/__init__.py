@@ -1,6 +1,8 @@
 """Training."""
 
 from .build import build
+from .ensembles.ensemble import Ensemble
+from .ensembles.swag import Swag, multiswag, swag
 from .fit import Fit, fit
 from .fleet import fleet
 from .members import Fleet
@@ -10,9 +12,11 @@ from .states import States
 from .watch import Watch
 
 __all__ = [
+    "Ensemble",
     "Fit",
     "Fleet",
     "States",
+    "Swag",
     "Watch",
     "accuracy",
     "build",
@@ -20,7 +24,9 @@ __all__ = [
     "fit",
     "fleet",
     "linear_decay",
+    "multiswag",
     "outputs",
     "step_decay",
+    "swag",
     "warmup",
 ]

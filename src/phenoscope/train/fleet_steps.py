@@ -14,9 +14,12 @@ from .threads import Map
 from .updates import Rate, Recipe, State, shaped
 
 # On CPU the activations of members that are trained together should stay in the caches; many more together only save
-# the overhead of calls. Parts of 2 to 5 MB were best where it was measured.
+# the overhead of calls. Parts of 2 to 5 MB were best where it was measured. Where weights and activations of eight
+# members are large, calls cost little and memory much (beyond 32 MB every tensor is fetched from the system anew):
+# fewer go together then, in the end each alone, which is a plain loop.
 _BYTES_AT_ONCE = 5 * 2**20
 _MEMBERS_AT_LEAST = 8
+_BYTES_AT_MOST = 16 * 2**20
 
 Batch = Callable[[int, int], tuple[Tensor, Tensor]]
 Losses = Callable[[Mapping[str, Tensor], Tensor, Tensor], Tensor]
@@ -86,11 +89,17 @@ class Part:
 
 
 def in_parts(whole: Part, bytes_each: int, threads: int) -> list[Part]:
-    """As few equal parts as keep the activations of each small on CPU, as many for each thread; one part elsewhere."""
+    """As few equal parts as keep the activations of each small on CPU, as many for each thread; one part elsewhere.
+
+    `bytes_each` is what the activations of a member take, 0 where that is not known.
+    """
     members = whole.end - whole.start
     if next(iter(whole.parameters.values())).device.type != "cpu":
         return [whole]
     at_once = max(_MEMBERS_AT_LEAST, _BYTES_AT_ONCE // max(bytes_each, 1))
+    if bytes_each:
+        weights = sum(tensor[0].numel() * tensor.element_size() for tensor in whole.parameters.values())
+        at_once = max(1, min(at_once, _BYTES_AT_MOST // (weights + bytes_each)))
     count = min(members, threads * -(-members // (at_once * threads)))
     edges = [members * index // count for index in range(count + 1)]
     return [Part(*whole.whole, start, end) for start, end in itertools.pairwise(edges)]

@@ -124,11 +124,13 @@ class Fleet:
         known = {id(tensor): everything[name] for name, tensor in _named(self.template)}
         return {name: known[id(tensor)] for name, tensor in self.template.state_dict(keep_vars=True).items()}
 
-    def map(self, observe: Callable[[nn.Module], Any]) -> Tensor:
+    def map(self, observe: Callable[[Any], Any], *, batched: bool = False) -> Tensor:
         """What `observe(model)` gives for every member, in evaluation mode and without gradients.
 
         Args:
             observe: gives a number or a tensor, of one shape for all members. The model it sees is lent, not kept.
+            batched: call it once for many members, under `torch.func.vmap`. The model can then be called, and nothing
+                else; `observe` must not branch on values and must give a tensor.
 
         Returns:
             (members, ...), on the CPU; floating point in double precision.
@@ -136,6 +138,9 @@ class Fleet:
         Raises:
             InputError: observations that are no tensors, or of different shapes.
         """
+        if batched:
+            with in_mode(self.program.network, training=False), torch.no_grad():
+                return observed(self.program.map({**self.parameters, **self.buffers}, observe))
         network = copy.deepcopy(self.template)
         named = [(tensor, {**self.parameters, **self.buffers}[name]) for name, tensor in _named(network)]
         found = []

@@ -11,9 +11,13 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn import functional
 
+from ..core.errors import InputError
 from .outputs import in_mode
 from .recurrent import plain_recurrence_
 from .stacked import stack
+
+# More members at a time are hardly faster, and an observer may go through a whole data set.
+_OBSERVED_AT_ONCE = 16
 
 Tensors = Mapping[str, Tensor]
 
@@ -65,12 +69,27 @@ class Program:
         """What `objective(model, x, y)` gives for every member, (members,)."""
 
         def one(own: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-            def model(*args: Any, **settings: Any) -> Any:
-                return functional_call(self.network, own, args, settings)
-
-            return objective(model, x, y)
+            return objective(self.member(own), x, y)
 
         return vmap(one, randomness="different")(dict(tensors), x, y)
+
+    def map(self, tensors: Tensors, observe: Callable[[Any], Any]) -> Tensor:
+        """What `observe(model)` gives for every member, (members, ...), some members at a time."""
+
+        def one(own: dict[str, Tensor]) -> Tensor:
+            value = observe(self.member(own))
+            if not isinstance(value, Tensor):
+                raise InputError(
+                    f"a batched observer gives a tensor, not a {type(value).__name__}: leave out batched=True if this "
+                    "one needs numbers"
+                )
+            return value
+
+        return vmap(one, randomness="different", chunk_size=_OBSERVED_AT_ONCE)(dict(tensors))
+
+    def member(self, own: dict[str, Tensor]) -> Callable[..., Any]:
+        """The network with these tensors."""
+        return lambda *args, **settings: functional_call(self.network, own, args, settings)
 
 
 def batched_loss(loss_fn: Callable[..., Tensor]) -> Callable[[Tensor, Tensor], Tensor]:

@@ -128,7 +128,7 @@ def _conv(module: Any, own: Names) -> Step | None:
         return h[0].numel() * tensors[weight][0].numel() // (h.shape[2] * math.prod(module.stride))
 
     def step(h: Tensor, tensors: Tensors) -> Tensor:
-        slow = h.device.type == "cpu" and work(h, tensors) > _LARGE_CONVOLUTION
+        slow = len(h) > 1 and h.device.type == "cpu" and work(h, tensors) > _LARGE_CONVOLUTION
         return one_by_one(h, tensors) if slow else grouped(h, tensors)
 
     return step

@@ -30,10 +30,16 @@ class Watch:
         observers: name -> `observe(model)`, which gives a number or a tensor, of the same shape at every step.
         at: the steps after which to look; 0 is before the training. An integer `k` means every `k` steps, from 0,
             and after the last one.
+        batched: in a fleet, call each observer once for many members, under `torch.func.vmap`, instead of once a
+            member. On CPU that is two to five times as fast with small members and up to a hundred examples, and no
+            gain, up to twice as slow, with a thousand. The model that it sees can be called, and nothing else; it must
+            not branch on values, must give a tensor, and takes gradients by `torch.func.grad`.
+            In `fit` nothing changes.
     """
 
     observers: Mapping[str, Callable[[Any], Any]]
     at: At
+    batched: bool = False
 
     def __post_init__(self) -> None:
         if not self.observers:
