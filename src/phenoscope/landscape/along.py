@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..core.errors import InputError
 from ..data.batches import Data, batches
 from ..train.outputs import in_mode, placed
 from ..train.program import Program
+from ..train.statistics import batch_norms, refresh_statistics_
 from .products import Loss
 
 _BYTES = 2**28  # of the weights of points that are looked at together
@@ -59,7 +58,7 @@ def at_once(model: nn.Module) -> int:
 
 def has_statistics(model: nn.Module) -> bool:
     """Whether the network has batch normalization with running statistics."""
-    return any(True for _ in _statistics(model))
+    return bool(batch_norms(model))
 
 
 def _measured_together(
@@ -101,31 +100,14 @@ def _outputs(program: Program, template: nn.Module, points: Stacked, x: Tensor, 
 
 
 def _refresh(template: nn.Module, points: dict[str, Tensor], data: Data) -> None:
-    """Running statistics of every point: the average over the data's batches, everything else in evaluation mode."""
+    """Running statistics of every point, over the data."""
     names = {id(buffer): name for name, buffer in template.named_buffers()}
-    norms = list(_statistics(template))
-    before = [norm.momentum for norm in norms]
-    modes = [(module, module.training) for module in template.modules()]
-    try:
-        template.eval()
-        for norm in norms:
-            norm.momentum = None  # a plain average
-            norm.train()
-        for number in range(len(next(iter(points.values())))):
-            _load(template, points, number)
-            for norm in norms:
-                norm.reset_running_stats()
-            with torch.no_grad():
-                for x, y in batches(data, _BATCH):
-                    template(placed(x, y, template)[0])
-            for norm in norms:
-                for buffer in (norm.running_mean, norm.running_var):
-                    points[names[id(buffer)]][number] = buffer
-    finally:
-        for norm, momentum in zip(norms, before, strict=True):
-            norm.momentum = momentum
-        for module, training in modes:
-            module.training = training
+    for number in range(len(next(iter(points.values())))):
+        _load(template, points, number)
+        refresh_statistics_(template, data)
+        for norm in batch_norms(template):
+            for buffer in (norm.running_mean, norm.running_var):
+                points[names[id(buffer)]][number] = buffer
 
 
 @torch.no_grad()
@@ -133,9 +115,3 @@ def _load(template: nn.Module, points: Stacked, number: int) -> None:
     for name, tensor in [*template.named_parameters(), *template.named_buffers()]:
         if name in points:
             tensor.copy_(points[name][number])
-
-
-def _statistics(model: nn.Module) -> Iterator[Any]:
-    for module in model.modules():
-        if isinstance(module, _BatchNorm) and module.running_mean is not None:
-            yield module

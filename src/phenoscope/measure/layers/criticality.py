@@ -14,6 +14,7 @@ from ...core.random import child_seeds
 from ...data.batches import Data, batches
 from ...train import accuracy, build
 from ...train.outputs import placed
+from ...train.statistics import refresh_statistics_
 from ..weights.norms import check_state
 
 if TYPE_CHECKING:
@@ -158,15 +159,7 @@ class _Probe:
                 self.parameters[name].copy_(value)
 
     def _refreshed(self, x: Tensor) -> nn.Module:
-        network = copy.deepcopy(self.network)
-        for module in network.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None:
-                module.reset_running_stats()
-                module.momentum = None  # the plain mean over batches
-                module.train()
-        for part, _ in batches((x, x.new_zeros(len(x))), 256):
-            network(placed(part, part.new_zeros(len(part)), network)[0])
-        return network.eval()
+        return refresh_statistics_(copy.deepcopy(self.network), (x, x.new_zeros(len(x)))).eval()
 
 
 def _classes(model: nn.Module, data: Data) -> int:

@@ -11,19 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from ...core.errors import InputError
 from ...core.random import child_seeds, seeded
-from ...data.batches import Data, batch_count, batches
+from ...data.batches import Data, batch_count
 from ..feed import pairs_of
 from ..fit import check_length, fit
 from ..fleet import fleet
 from ..members import Fleet
-from ..outputs import placed
 from ..schedule import Schedule
 from ..states import States
+from ..statistics import batch_norms, refresh_statistics_
 from .ensemble import Ensemble
 
 _LEAST_VARIANCE = 1e-30
@@ -300,22 +299,14 @@ def _batches(data: Any, batch_size: int) -> int:
 
 @torch.no_grad()
 def _refresh(networks: Fleet, data: Sequence[Data]) -> None:
-    """Running statistics of every member: the plain mean over its data's batches; all else in evaluation mode."""
-    network = copy.deepcopy(networks.template).eval()
-    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
-    norms = [norm for norm in norms if norm.running_mean is not None]
-    if not norms:
+    """Running statistics of every member, over its own data."""
+    network = copy.deepcopy(networks.template)
+    if not batch_norms(network):
         return
-    for norm in norms:
-        norm.momentum = None  # a plain mean
-        norm.train()
     own = {**networks.parameters, **networks.buffers}
     for index, inputs in enumerate(data):
         for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
             tensor.copy_(own[name][index])
-        for norm in norms:
-            norm.reset_running_stats()
-        for x, y in batches(inputs, _BATCH):
-            network(placed(x, y, network)[0])
+        refresh_statistics_(network, inputs)
         for name, buffer in network.named_buffers():
             networks.buffers[name][index] = buffer
