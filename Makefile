@@ -39,6 +39,8 @@ format: setup-dev
 bench: setup-dev
 	$(BIN)/python benchmarks/record_overhead.py
 	$(BIN)/python benchmarks/fleet.py
+	$(BIN)/python benchmarks/empirical.py
+	$(BIN)/python benchmarks/watch.py
 	$(BIN)/python benchmarks/shapes.py
 
 # The README's table and the page on the paper, from docs/results; `studies` runs every study first (half an hour on two cores).

@@ -55,7 +55,7 @@ def test_pages_show_without_errors_and_without_a_network(site, browser):
     page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("request", lambda request: outside.append(request.url) if request.url.startswith("http") else None)
-    for name in ("index.html", "results.html", "api/train.html", "concepts.html"):
+    for name in ("index.html", "results.html", "empirical.html", "api/train.html", "concepts.html"):
         page.goto((site / name).as_uri())
         assert page.locator("h1").first.is_visible()
     page.close()

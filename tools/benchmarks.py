@@ -2,7 +2,7 @@
 
 python tools/benchmarks.py                     # the pages only
 python tools/benchmarks.py --run               # all benchmarks, then the pages; on a machine that does nothing else
-python tools/benchmarks.py --run fleet         # one of recording, fleet, shapes
+python tools/benchmarks.py --run fleet         # one of recording, fleet, empirical, watch, shapes
 """
 
 from __future__ import annotations
@@ -16,7 +16,13 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "docs" / "measured"
 PAGE = ROOT / "docs" / "benchmarks.md"
-SCRIPTS = {"recording": "record_overhead.py", "fleet": "fleet.py", "shapes": "shapes.py"}
+SCRIPTS = {
+    "recording": "record_overhead.py",
+    "fleet": "fleet.py",
+    "empirical": "empirical.py",
+    "watch": "watch.py",
+    "shapes": "shapes.py",
+}
 NETWORKS = {
     "mlp 16": "MLP 64-16-16-10",
     "mlp 64": "MLP 64-64-64-10",
@@ -71,8 +77,14 @@ def read(folder: Path) -> dict[str, Facts]:
 
 def page(kept: dict[str, Facts]) -> str:
     """The page of all benchmarks."""
-    titles = {"recording": "Recording", "fleet": "The fleet", "shapes": "Drawing shapes"}
-    made = {"recording": recording_in_full, "fleet": fleet, "shapes": shapes}
+    titles = {
+        "recording": "Recording",
+        "fleet": "The fleet",
+        "empirical": "Whole studies",
+        "watch": "Following a training",
+        "shapes": "Drawing shapes",
+    }
+    made = {"recording": recording_in_full, "fleet": fleet, "empirical": empirical, "watch": watch, "shapes": shapes}
     parts = [
         "# Benchmarks\n",
         "Each is one command under `benchmarks/` that measures us beside a peer or the obvious version, interleaved in "
@@ -194,6 +206,37 @@ def fleet(found: Facts) -> str:
         + table(["network", "members", *names.values()], rows)
         + "\nA member is what `train.fit` makes of it alone (largest relative difference after 100 steps: "
         f"{error:.1e}).\n"
+    )
+
+
+def empirical(found: Facts) -> str:
+    """The trainings of three studies: seconds in all, and microseconds a network-step case by case."""
+    whole = [
+        [f"`{each['study']}`", *(short(each["clock"][name]) for name in ("loop", "fleet", "ratio"))]
+        for each in found["studies"]
+    ]
+    rows = [
+        [f"`{row['study']}`, {row['case']}", str(row["members"])]
+        + [short(row["clock"][name]) for name in ("loop", "fleet", "ratio")]
+        for row in found["rows"]
+    ]
+    ways = ["plain loop", "fleet", "times as fast"]
+    return (
+        f"{where(found)}, {found['threads']} thread, as studies work in; networks, data, optimizers and masks are the "
+        "studies' own. Seconds of all trainings of a study at its default preset, from a share of their steps:\n\n"
+        + table(["study", *ways], whole)
+        + f"\nMicroseconds a network-step by the clock, {found['rounds']} rounds:\n\n"
+        + table(["trainings", "members", *ways], rows)
+    )
+
+
+def watch(found: Facts) -> str:
+    """What one look of each running measure takes."""
+    rows = [[name, short(value), short(found["updates"].get(name))] for name, value in found["ms"].items()]
+    return (
+        f"{where(found)}, {found['threads']} thread; a perceptron 40-100-100-10 on MNIST-1D, batches of 64, measures "
+        f"of gradients on {found['examples']} examples. Looked at every k updates, a measure adds its cost divided by k; "
+        "none is on unless it is asked for.\n\n" + table(["one look", "ms", "in updates"], rows)
     )
 
 

@@ -97,6 +97,26 @@ def test_a_contender_that_did_not_take_part_leaves_its_cell_empty():
     assert "| CNN, 8x8 images | 32 | 3,066 | 1,175 |  | 732 |" in text and "1.9e-07" in text
 
 
+def test_whole_studies_have_their_seconds_and_every_case_a_row():
+    clock = {"loop": 412.0, "fleet": 103.0, "ratio": 4.0}
+    text = benchmarks.empirical(
+        FLEET
+        | {
+            "threads": 1,
+            "studies": [{"study": "lottery-ticket", "clock": clock}],
+            "rows": [{"study": "lottery-ticket", "case": "controls", "members": 12, "clock": clock}],
+        }
+    )
+    assert "| `lottery-ticket` | 412 | 103 | 4.00 |" in text
+    assert "| `lottery-ticket`, controls | 12 | 412 | 103 | 4.00 |" in text
+
+
+def test_every_running_measure_has_its_cost_in_updates():
+    found = {"threads": 1, "examples": 256, "ms": {"update": 0.36, "gsnr": 38.6}, "updates": {"gsnr": 107.2}}
+    text = benchmarks.watch({"machine": "m", "torch": "2", "date": "d"} | found)
+    assert "| update | 0.360 |  |" in text and "| gsnr | 38.6 | 107 |" in text
+
+
 def test_only_what_stands_between_the_markers_is_written_anew():
     begin, end = benchmarks.markers("fleet")
     readme = f"before\n\n{begin}\nold\n{end}\n\nafter\n"
