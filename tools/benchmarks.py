@@ -235,8 +235,8 @@ def watch(found: Facts) -> str:
     rows = [[name, short(value), short(found["updates"].get(name))] for name, value in found["ms"].items()]
     return (
         f"{where(found)}, {found['threads']} thread; a perceptron 40-100-100-10 on MNIST-1D, batches of 64, measures "
-        f"of gradients on {found['examples']} examples. Looked at every k updates, a measure adds its cost divided by k; "
-        "none is on unless it is asked for.\n\n" + table(["one look", "ms", "in updates"], rows)
+        f"of gradients on {found['examples']} examples. Looked at every k updates, a measure adds its cost divided by "
+        "k; none is on unless it is asked for.\n\n" + table(["one look", "ms", "in updates"], rows)
     )
 
 
