@@ -79,6 +79,8 @@ def _sleep(pipe):
     pipe.recv()
 
 
+# JAX, once another test of this process has loaded it, warns of every fork.
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_forked_worker_does_not_hold_the_folder_beyond_its_parent(tmp_path):
     lock = Lock(tmp_path)
