@@ -145,7 +145,12 @@ def recording(found: Facts) -> str:
     millions = found["convolution weights"] / 1e6
     rows.append([f"measuring the {millions:.1f} M convolution weights", *_of(ms["phenoscope"], step)])
     rows.append(["the whole recorder in the loop", *_of(sinks["no sink"]["in the loop"], step)])
-    rows.append(["the whole recorder, processor time of all its threads, writing included", *_of(spent, step)])
+    rows.append(
+        [
+            "the whole recorder, processor time of all its threads over 40 records, writing and closing included",
+            *_of(spent, step),
+        ]
+    )
     others = sorted((ms[name], text) for name, text in LOOKS.items() if name in ms)
     rows += [[text, *_of(value, step)] for value, text in others]
     return (
