@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
 
-from ...core.errors import InputError
-from ...core.gradients import examples_at_once, per_example_gradients
-from ...core.parameters import parameter_dict
-from ...data.batches import Data, batches
-from ...train.outputs import placed
+from ...data.batches import Data
+from .gsnr import gsnr
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +54,7 @@ def gradient_noise(
         InputError: fewer than two examples, batch normalization in training mode, or data that `data.batches` refuses.
 
     Examples:
+        >>> import torch
         >>> model = nn.Linear(1, 1, bias=False)
         >>> nn.init.zeros_(model.weight) is model.weight
         True
@@ -66,27 +62,7 @@ def gradient_noise(
         >>> gradient_noise(model, nn.functional.mse_loss, (x, y))  # gradients -2 and -6
         GradientNoise(trace=8.0, squared_norm=12.0, scale=0.6666666666666666, n=2)
     """
-    size = chunk or examples_at_once(parameter_dict(model), 2)  # the gradients, and their distances from the mean
-    n, mean, scatter = 0, None, 0.0
-    for x, y in _small(batches(data, size), size):
-        found = per_example_gradients(model, loss_fn, placed(x, y, model), chunk=size)
-        rows = torch.cat([value.flatten(1) for value in found.values()], 1)
-        own = rows.double().mean(0)
-        scatter += float((rows - own).square().sum(dtype=torch.float64))
-        if mean is None:
-            n, mean = len(rows), own
-        else:  # Chan, Golub and LeVeque (1983): pairwise, without cancellation
-            shift, total = own - mean, n + len(rows)
-            scatter += float(shift.square().sum()) * n * len(rows) / total
-            n, mean = total, mean + shift * len(rows) / total
-    if mean is None or n < 2:
-        raise InputError(f"gradients scatter from two examples on; there are {n}")
-    trace = scatter / (n - 1)
-    squared = float(mean.square().sum()) - trace / n
-    return GradientNoise(trace, squared, trace / squared if squared > 0 else float("nan"), n)
-
-
-def _small(parts: Iterator[Any], size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """A loader's own batches may be larger than what fits."""
-    for x, y in parts:
-        yield from zip(x.split(size), y.split(size), strict=True)
+    found = gsnr(model, loss_fn, data, chunk=chunk)
+    trace = sum(float(value.sum()) for value in found.variance.values())
+    squared = sum(float(value.square().sum()) for value in found.mean.values()) - trace / found.n
+    return GradientNoise(trace, squared, trace / squared if squared > 0 else float("nan"), found.n)
