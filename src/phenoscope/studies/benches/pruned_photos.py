@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ... import data, models, train
-from .pruned_digits import balanced
+from .pruned_digits import Pair, balanced
 
 PHOTOS = ("CIFAR10", "CIFAR100")
 DENSITY, PER_CLASS, BATCH = 0.02, 10, 128
@@ -42,10 +42,7 @@ def compared(lab, scorers: Mapping[str, Callable], *, folder: str, epochs: int, 
 
 def one_network(lab, *, scorers, folder, photos, network, epochs, seed) -> xr.Dataset:
     """One network at its initialization, pruned by each of the scorers and trained."""
-    split = data.from_torchvision(photos, folder).to(lab.device)
-    classes, axes = len(split.classes), (0, 2, 3)
-    mean, deviation = split.train[0].mean(axes, keepdim=True), split.train[0].std(axes, keepdim=True)
-    part, test = (((x - mean) / deviation, y) for x, y in (split.train, split.test))
+    part, test, classes = standardized(photos, folder, device=lab.device)
     name = (photos, network, seed)
     start = train.build(
         NETWORKS[network], shape=part[0].shape[1:], num_classes=classes, generator=lab.seed("network", *name)
@@ -65,6 +62,14 @@ def one_network(lab, *, scorers, folder, photos, network, epochs, seed) -> xr.Da
             )  # fmt: skip
         accuracy.append(train.accuracy(net, test))
     return xr.Dataset({"accuracy": ("arm", accuracy)})
+
+
+def standardized(photos: str, folder: str, *, device: str) -> tuple[Pair, Pair, int]:
+    """Training and test part of a data set of torchvision, by the training part's mean and deviation; its classes."""
+    split = data.from_torchvision(photos, folder).to(device)
+    mean, deviation = (getattr(split.train[0], of)((0, 2, 3), keepdim=True) for of in ("mean", "std"))
+    part, test = (((x - mean) / deviation, y) for x, y in (split.train, split.test))
+    return part, test, len(split.classes)
 
 
 def on_moved_images(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import nn
 
 from ... import data, landscape, measure, models, train
 from ...lab import Study, not_applicable
+from ..benches.pruned_photos import standardized
 
 if TYPE_CHECKING:
     import plotly.graph_objects
@@ -127,12 +128,10 @@ def fisher(model, split: data.Split, *, steps: int, generator: int, device: str)
 
 def one_photo_network(lab, *, folder, epochs, recovery, seed) -> xr.Dataset:
     """All-CNN on CIFAR-10, degraded for the first epochs; the rate starts anew where the deficit ends."""
-    split = data.from_torchvision("CIFAR10", folder).to(lab.device)
-    mean, deviation = (getattr(split.train[0], of)((0, 2, 3), keepdim=True) for of in ("mean", "std"))
-    part, test = (((x - mean) / deviation, y) for x, y in (split.train, split.test))
+    part, test, classes = standardized("CIFAR10", folder, device=lab.device)
     steps = -(-len(part[1]) // PHOTO_BATCH)
     found = measure.deficit_sweep(
-        all_cnn, part, test, deficits=deficits(len(split.classes), generator=lab.seed("photo names", seed)),
+        all_cnn, part, test, deficits=deficits(classes, generator=lab.seed("photo names", seed)),
         windows=[(0, epochs * steps)], recovery=recovery * steps, optimizer=PHOTO_SGD, batch_size=PHOTO_BATCH,
         schedule=lambda step: DECAY ** (step // steps), generator=lab.seed("photos", seed), device=lab.device,
     )  # fmt: skip

@@ -13,7 +13,7 @@ from ... import data, landscape, models, prune, train
 from ...lab import Study, not_applicable
 from ...stats import spearman
 from ..benches import tickets as bench
-from ..benches.pruned_photos import on_moved_images
+from ..benches.pruned_photos import on_moved_images, standardized
 
 if TYPE_CHECKING:
     import plotly.graph_objects
@@ -104,9 +104,7 @@ def shuffled(masks_of, network: nn.Module, *, generator: int) -> prune.Masks:
 
 def one_residual_network(lab, *, folder, ks, steps, points, seed) -> xr.Dataset:
     """ResNet-20 on CIFAR-10, as the paper trains it, with moved and mirrored images."""
-    split = data.from_torchvision("CIFAR10", folder).to(lab.device)
-    mean, deviation = (getattr(split.train[0], of)((0, 2, 3), keepdim=True) for of in ("mean", "std"))
-    part, test = (((x - mean) / deviation, y) for x, y in (split.train, split.test))
+    part, test, _ = standardized("CIFAR10", folder, device=lab.device)
     found = landscape.instability(
         RESNET20, part, ks=ks, test=test, steps=steps, points=points, optimizer=PHOTO_SGD, batch_size=128,
         objective=on_moved_images, schedule=train.step_decay(steps, at=(32 / 63, 48 / 63), factor=0.1),
