@@ -1,13 +1,14 @@
-"""Functions that need a Gram matrix: tangent kernels, linearized networks."""
+"""Functions that need a Gram matrix: tangent kernels, infinitely wide networks, linearized ones."""
 
 from .drift import ntk_drift
 from .empirical import empirical_nngp, empirical_ntk
-from .limits.mlp import MLPKernels, mlp_kernels
+from .limits.mlp import mlp_kernels
+from .limits.result import LimitKernels
 from .linearize import LinearizedModel, linear_prediction, linearize
 
 __all__ = [
+    "LimitKernels",
     "LinearizedModel",
-    "MLPKernels",
     "empirical_nngp",
     "empirical_ntk",
     "linear_prediction",

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import torch
 from torch import Tensor
 
 from ...core.errors import InputError
 from ...theory.gaussian.activations import Activation, Function, activation
 from ...theory.gaussian.moments import gaussian_moments
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class MLPKernels:
-    """Kernels (n1, n2) of every output: `nngp`, its covariance at the start; `ntk`, the product of its gradients."""
-
-    nngp: Tensor
-    ntk: Tensor
+from .result import LimitKernels
 
 
 def mlp_kernels(
@@ -29,7 +20,7 @@ def mlp_kernels(
     sigma_w2: float = 1.0,
     sigma_b2: float = 0.0,
     last_bias: bool = True,
-) -> MLPKernels:
+) -> LimitKernels:
     """The NNGP and tangent kernels of an infinitely wide network in the NTK parametrization, by recursion.
 
     Sigma = sigma_w2 x.x' / d + sigma_b2 and Theta = Sigma at the first layer; then, with (u, v) of covariance Sigma,
@@ -76,4 +67,4 @@ def mlp_kernels(
         sigma = sigma_w2 * gaussian_moments(act, *at) + bias(layer)
         qa, qb = (sigma_w2 * gaussian_moments(act, q, power=2) + bias(layer) for q in (qa, qb))
         theta = theta * slope + sigma
-    return MLPKernels(sigma, theta)
+    return LimitKernels(sigma, theta)
