@@ -2,6 +2,7 @@
 
 from .asymptotics.sample_wise import linearity_ratio, random_features_curve, random_features_spectrum
 from .dynamics.single_example import single_example_solution
+from .finite_width.ntk import ntk_fluctuation
 from .gaussian.activations import Activation, activation
 from .gaussian.moments import gaussian_moments
 from .margin.interpolator import Interpolator, exact_interpolator
@@ -20,6 +21,7 @@ __all__ = [
     "gaussian_moments",
     "linearity_ratio",
     "mean_field",
+    "ntk_fluctuation",
     "random_features_curve",
     "random_features_spectrum",
     "single_example_solution",

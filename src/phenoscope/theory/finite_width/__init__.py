@@ -1,0 +1,1 @@
+"""Corrections to the limit of infinite width."""
