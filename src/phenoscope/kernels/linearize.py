@@ -14,6 +14,7 @@ from ..core.gradients import jvp
 from ..core.guard import unchanged
 from ..core.parameters import call, parameter_dict
 from ..core.taps import suited
+from .descent import checked_times, progress, squares_rate
 from .empirical import empirical_ntk
 
 Loss = Literal["half_sum", "half_mean", "mse"]
@@ -114,15 +115,11 @@ def linear_prediction(
     if target.shape != start.shape:
         raise InputError(f"targets have shape {tuple(y_train.shape)}, outputs {tuple(start.shape)}")
     n, count = start.shape
-    rates = {"half_sum": lr, "half_mean": lr / n, "mse": 2 * lr / (n * count)}
-    if loss not in rates:
-        raise InputError(f"loss must be one of {', '.join(rates)}, not {loss!r}")
-    times = torch.as_tensor(t, dtype=torch.float64).reshape(-1)
-    if (times < 0).any() or (not flow and (times != times.round()).any()):
-        raise InputError("times must not be negative, and steps must be whole numbers")
+    rate = squares_rate(loss, lr, n=n, outputs=count)
+    times = checked_times(t, flow=flow)
     gram, cross = (kernel_matrix(model, a, b) for a, b in ((x_train, None), (x_test, x_train)))
     values, vectors = torch.linalg.eigh((gram + gram.T) / 2)
-    weights = _progress(values.clamp_min(0), rates[loss], times.to(values), flow)
+    weights = progress(values.clamp_min(0), rate, times.to(values), flow=flow)
     moved = vectors @ (weights * (vectors.T @ (start - target).reshape(-1))).T
     found = start_test - (cross @ moved).T.reshape(len(times), *start_test.shape)
     return found[0] if torch.as_tensor(t).ndim == 0 else found
@@ -133,18 +130,6 @@ def kernel_matrix(model: nn.Module, x1: Tensor, x2: Tensor | None = None) -> Ten
     kernel = empirical_ntk(model, x1, x2).double()
     n1, n2, count, _ = kernel.shape
     return kernel.permute(0, 2, 1, 3).reshape(n1 * count, n2 * count)
-
-
-def _progress(values: Tensor, rate: float, times: Tensor, flow: bool) -> Tensor:
-    """(1 - exp(-rate v t)) / v, or (1 - (1 - rate v)^t) / v, for every time (T) and eigenvalue (E)."""
-    speed, times = rate * values, times[:, None]
-    log_left = -speed * times if flow else times * torch.log1p(-speed.clamp_max(0.5))
-    done = -torch.expm1(log_left)
-    if not flow:
-        done = torch.where(speed < 0.5, done, 1 - (1 - speed) ** times)
-    small = values < values.max() * 1e-300 if values.numel() else values > 0
-    small = small | (values == 0)
-    return torch.where(small, rate * times, done / torch.where(small, torch.ones_like(values), values))
 
 
 def _outputs(model: nn.Module, x: Tensor) -> Any:
