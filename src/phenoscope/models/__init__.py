@@ -1,11 +1,12 @@
 """Reference networks, and what is done to the structure of a network."""
 
+from .attention import LinearAttention
 from .cnn import cnn, cnn1d
 from .gapnet import gapnet
 from .init.gaussian import init_gaussian
 from .init.orthogonal import init_orthogonal
 from .mlp import deep_linear, end_to_end, mlp
-from .ntk import NTKLinear
+from .ntk import NTKConv2d, NTKLinear
 from .recurrent import gru
 from .resnet import RESNET50_OBSERVED, resnet
 from .surgery.blocks import blocks, split_at
@@ -16,6 +17,8 @@ from .vit import vit
 __all__ = [
     "RESNET50_OBSERVED",
     "VGG16_OBSERVED",
+    "LinearAttention",
+    "NTKConv2d",
     "NTKLinear",
     "blocks",
     "cnn",
