@@ -10,11 +10,12 @@ from .drawn.patterns import PATTERNS, pattern
 from .drawn.render import BACKGROUNDS, Factors, render
 from .drawn.shapes import Scenes, shapes
 from .drawn.textures import texture
+from .geometry import Separation, separation
 from .mnist1d import mnist1d
 from .noise import label_noise, randomize
 from .photos import patches, photos
 from .split import Split
-from .synthetic.bits import Bits, icosahedral_bits
+from .synthetic.bits import Bits, hypercube, icosahedral_bits
 from .synthetic.gaussian import gaussian_mixture, separable, sphere
 from .synthetic.teacher import Teacher, teacher
 from .synthetic.trajectory import trajectory
@@ -30,6 +31,7 @@ __all__ = [
     "Conflict",
     "Factors",
     "Scenes",
+    "Separation",
     "Split",
     "Teacher",
     "add_tag",
@@ -44,6 +46,7 @@ __all__ = [
     "from_loader",
     "from_torchvision",
     "gaussian_mixture",
+    "hypercube",
     "icosahedral_bits",
     "label_noise",
     "load",
@@ -55,6 +58,7 @@ __all__ = [
     "randomize",
     "render",
     "separable",
+    "separation",
     "shapes",
     "spatial",
     "sphere",

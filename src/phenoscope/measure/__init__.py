@@ -9,10 +9,13 @@ from .gradients.snr import gradient_snr
 from .information.estimators import Information, mi_binned, mi_gaussian_linear, mi_kde
 from .information.plane import information_plane
 from .layers.criticality import layer_criticality
+from .lazy.gram import gram_stability
+from .lazy.neurons import lazy_neurons
 from .lazy.report import lazy_report
 from .margins.output import margin, normalized_margin
 from .sensitivity.jacobian import jacobian, jacobian_norm, jacobian_singular_values
 from .sensitivity.regions import region_transitions
+from .signals.independence import gradient_independence
 from .signals.trainable import crossing_depth, hidden_activation, trainable_depth
 from .sweeps.batch_size import batch_size_sweep
 from .sweeps.bias_variance import bias_variance, bias_variance_from_outputs
@@ -41,8 +44,10 @@ __all__ = [
     "double_descent",
     "early_phase",
     "effective_model_complexity",
+    "gradient_independence",
     "gradient_noise",
     "gradient_snr",
+    "gram_stability",
     "gsnr",
     "hidden_activation",
     "identity_probe",
@@ -51,6 +56,7 @@ __all__ = [
     "jacobian_norm",
     "jacobian_singular_values",
     "layer_criticality",
+    "lazy_neurons",
     "lazy_report",
     "margin",
     "mi_binned",

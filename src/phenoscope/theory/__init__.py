@@ -6,6 +6,7 @@ from .finite_width.ntk import ntk_fluctuation
 from .gaussian.activations import Activation, activation
 from .gaussian.moments import gaussian_moments
 from .margin.interpolator import Interpolator, exact_interpolator
+from .propagation.backprop import backprop_moment
 from .propagation.mlp import CriticalInit, MeanField, critical_gain, critical_init, critical_line, mean_field
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "Interpolator",
     "MeanField",
     "activation",
+    "backprop_moment",
     "critical_gain",
     "critical_init",
     "critical_line",

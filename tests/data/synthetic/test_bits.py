@@ -63,3 +63,26 @@ def test_what_cannot_be_had_is_refused():
         data.icosahedral_bits(information=1.0)
     with pytest.raises(InputError, match="train"):
         data.icosahedral_bits(train=4096)
+
+
+def test_the_cube_has_every_pattern_once_and_the_parity_of_its_first_bits():
+    cube = data.hypercube(bits=5, degree=3, generator=1)
+    assert cube.inputs.shape == (32, 5) and len(cube.inputs.unique(dim=0)) == 32
+    assert torch.equal(cube.score, cube.inputs.double()[:, 0] * cube.inputs[:, 1] * cube.inputs[:, 2])
+    assert torch.equal(cube.probabilities[:, 1], (cube.score > 0).double()) and cube.score.mean() == 0
+    both = torch.cat([cube.train[0], cube.test[0]])
+    assert len(both.unique(dim=0)) == 32 and len(cube.train[0]) == 24
+    for x, y in (cube.train, cube.test):
+        assert torch.equal(2 * y - 1, x[:, :3].prod(1).long())
+
+
+def test_parities_of_the_cube_are_orthogonal():
+    scores = torch.stack([data.hypercube(bits=4, degree=k).score for k in range(5)])
+    assert torch.equal(scores @ scores.T, 16 * torch.eye(5, dtype=torch.float64))
+    assert torch.equal(scores[0], torch.ones(16, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("wrong", [{"bits": 0}, {"bits": 21}, {"bits": 3, "degree": 4}, {"bits": 3, "train": 8}])
+def test_a_cube_that_there_is_not_is_refused(wrong):
+    with pytest.raises(InputError, match="must be from"):
+        data.hypercube(**wrong)

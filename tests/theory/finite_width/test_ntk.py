@@ -46,9 +46,7 @@ SAMPLED = [("relu", [16, 16]), ("relu", [32, 8]), ("linear", [16, 16]), ("linear
 def sampled(widths, act, nets):
     """E K^2 / (E K)^2 of one-input networks, all derivatives by hand."""
     rng = np.random.default_rng(0)
-    gain, f, slope = (
-        (2.0, lambda z: z * (z > 0), lambda z: z > 0) if act == "relu" else (1.0, lambda z: z, np.ones_like)
-    )
+    gain = 2.0 if act == "relu" else 1.0
     h, layers, fan_in = np.ones((nets, 1)), [], 1
     for n in widths:
         w = rng.standard_normal((nets, n, fan_in)) * math.sqrt(gain / fan_in)

@@ -38,6 +38,50 @@ class Bits(Split):
         return dataclasses.replace(self, **parts, **whole)
 
 
+def hypercube(
+    *, bits: int = 8, degree: int = 1, train: int | None = None, generator: torch.Generator | int | None = 0
+) -> Bits:
+    """All 2^bits patterns of -1 and 1, labelled by the parity of the first `degree` bits.
+
+    Parities are the eigenfunctions of every kernel of inner products on the cube, with an eigenvalue that only their
+    degree decides, C(bits, degree) times each: the target of Simon, Dickens, Karkada and DeWeese, "The Eigenlearning
+    Framework" (TMLR 2023), whose spectrum is known in closed form.
+
+    Args:
+        bits: from 1 to 20.
+        degree: how many of them are multiplied; 0 is a constant.
+        train: how many of the patterns, chosen at random, are for training; three quarters if `None`.
+        generator: what chooses them.
+
+    Returns:
+        Patterns (N, bits), float32, and labels, 1 where the product of the bits is 1; `score` is this product.
+
+    Raises:
+        InputError: a number out of range.
+
+    Examples:
+        >>> cube = hypercube(bits=3, degree=2)
+        >>> cube.inputs[5].tolist(), cube.score[5].item()
+        ([1.0, -1.0, 1.0], -1.0)
+    """
+    if not 1 <= bits <= 20 or not 0 <= degree <= bits:
+        raise InputError(f"bits must be from 1 to 20 and degree from 0 to bits, not {bits} and {degree}")
+    numbers = torch.arange(2**bits)
+    x = 2.0 * ((numbers[:, None] >> torch.arange(bits - 1, -1, -1)) & 1) - 1
+    score = x[:, :degree].prod(1).double()
+    count = len(x) * 3 // 4 if train is None else train
+    if not 1 <= count < len(x):
+        raise InputError(f"train must be from 1 to {len(x) - 1}, not {count}")
+    generator = seeded(generator)
+    order = torch.randperm(len(x), generator=generator, device=generator.device).cpu()
+    y, (rows, rest) = (score > 0).long(), (order[:count], order[count:])
+    return Bits(
+        train=(x[rows], y[rows]), validation=None, test=(x[rest], y[rest]), range=(-1.0, 1.0),
+        classes=("odd", "even"), name="hypercube", inputs=x, score=score,
+        probabilities=torch.stack([score < 0, score > 0], 1).double(),
+    )  # fmt: skip
+
+
 def icosahedral_bits(
     *, train: int = 3277, information: float | None = None, generator: torch.Generator | int | None = 0
 ) -> Bits:
