@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from phenoscope import theory
-from phenoscope.studies.benches.random_nets import orthogonal_pairs, pass_through
+from phenoscope.studies.benches.random_nets import orthogonal_pairs, overlapping_sequences, pass_through
 
 
 def passage(act="tanh", *, sigma_w2=1.3, starts=(0.5,), q=1.0, depth=6, width=60, nets=3, sigma_b2=0.05):
@@ -56,3 +56,13 @@ def test_gradients_are_those_of_automatic_differentiation():
     with torch.no_grad():
         found = bench._gradients(act, [layer.detach() for layer in layers], weights, end)
     torch.testing.assert_close(found, torch.stack(expected))
+
+
+def test_sequences_overlap_in_as_many_tokens_as_asked_for():
+    first, second = overlapping_sequences((5, 6), common=3, features=4, generator=0)
+    assert first.shape == (5, 4) and second.shape == (6, 4)
+    same = (first[:, None] == second).all(2)
+    assert int(same.sum()) == 3 and int(same.any(0).sum()) == 3
+    again = overlapping_sequences((5, 6), common=3, features=4, generator=0)
+    assert torch.equal(first, again[0]) and torch.equal(second, again[1])
+    assert not torch.equal(first, overlapping_sequences((5, 6), common=3, features=4, generator=1)[0])

@@ -76,6 +76,17 @@ def pass_through(
     return Passage(torch.stack(correlations), torch.stack(differences), torch.stack(gradients))
 
 
+def overlapping_sequences(
+    lengths: tuple[int, int], *, common: int, features: int, generator: torch.Generator | int | None
+) -> tuple[Tensor, Tensor]:
+    """Two sequences (length, features) of Gaussian tokens, of which some are in both, all at random places."""
+    generator = seeded(generator)
+    words = torch.randn(sum(lengths) - common, features, generator=generator, device=generator.device)
+    parts = (words[: lengths[0]], words[lengths[0] - common :])
+    first, second = (part[torch.randperm(len(part), generator=generator, device=part.device)] for part in parts)
+    return first, second
+
+
 def orthogonal_pairs(width: int, count: int, generator: torch.Generator) -> Tensor:
     """(2, width, count): pairs of orthogonal random vectors, each of mean square 1."""
     u, v = torch.randn(2, width, count, generator=generator, device=generator.device)

@@ -16,10 +16,11 @@ from ...core.errors import InputError
 from ...kernels.linearize import kernel_matrix
 
 digits = data.digits
-mlp = functools.partial(
-    models.mlp, depth=2, activation="tanh", parametrization="ntk",
+standard_mlp = functools.partial(
+    models.mlp, depth=2, activation="tanh",
     init=functools.partial(models.init_gaussian, sigma_w2=1.5**2, sigma_b2=0.1**2),
 )  # fmt: skip
+mlp = functools.partial(standard_mlp, parametrization="ntk")
 
 Pair = tuple[Tensor, Tensor]
 
@@ -50,6 +51,12 @@ def critical_rate(model: nn.Module, x: Tensor) -> float:
     return 2 / float(torch.linalg.eigvalsh(kernel_matrix(model, x))[-1])
 
 
+def sufficient_rate(model: nn.Module, x: Tensor) -> float:
+    """2 / (lambda_min + lambda_max), below which Lee et al. (NeurIPS 2019, theorem 2.1) prove convergence."""
+    values = torch.linalg.eigvalsh(kernel_matrix(model, x))
+    return 2 / float(values[0].clamp_min(0) + values[-1])
+
+
 def half_squares(outputs: Tensor, targets: Tensor) -> Tensor:
     """sum (f - y)^2 / 2 over examples and outputs."""
     return 0.5 * ((outputs - targets) ** 2).sum()
@@ -58,3 +65,24 @@ def half_squares(outputs: Tensor, targets: Tensor) -> Tensor:
 def entropy_sum(outputs: Tensor, targets: Tensor) -> Tensor:
     """Cross-entropy, summed over examples, with one-hot targets."""
     return functional.cross_entropy(outputs, targets, reduction="sum")
+
+
+def two_layer_relu(features: int, *, width: int, antisymmetric: bool = False, generator: int) -> nn.Sequential:
+    """f(x) = sum_r a_r relu(w_r.x) / sqrt(width) in float64: w_r from N(0, I), trained; a_r -1 or 1, fixed.
+
+    Antisymmetric: every unit once more with the other sign of a_r, so that f is zero at the start.
+    """
+    drawn = torch.Generator().manual_seed(generator)
+    half = width // 2 if antisymmetric else width
+    w = torch.randn(half, features, dtype=torch.float64, generator=drawn)
+    a = 2.0 * torch.randint(2, (1, half), generator=drawn).double() - 1
+    if antisymmetric:
+        w, a = torch.cat([w, w]), torch.cat([a, -a], 1)
+    built = nn.Sequential()
+    for name, weight in (("hidden", w), ("out", a / a.shape[1] ** 0.5)):
+        layer = nn.Linear(weight.shape[1], len(weight), bias=False, device="meta")
+        layer.weight = nn.Parameter(weight, requires_grad=name == "hidden")
+        built.add_module(name, layer)
+        if name == "hidden":
+            built.add_module("act", nn.ReLU())
+    return built

@@ -20,7 +20,9 @@ BELOW, ABOVE = 0.8, 1.3  # times the critical rate
 
 study = Study(
     "wide-nets-are-linear",
-    smoke=dict(widths=(32, 128), entropy_widths=(), exact_width=32, seeds=1, steps=60, threshold_steps=20),
+    smoke=dict(
+        widths=(32, 128), entropy_widths=(), standard_widths=(), exact_width=32, seeds=1, steps=60, threshold_steps=20
+    ),
     gpu=dict(widths=(32, 64, 128, 256, 512, 1024, 2048, 4096), seeds=10),
 )
 
@@ -35,6 +37,7 @@ def experiment(
     threshold_width: int = 1024,
     threshold_steps: int = 100,
     entropy_widths: tuple[int, ...] = (64, 512),
+    standard_widths: tuple[int, ...] = (64, 512),
     exact_width: int = 256,
     classes: int = 2,
     n: int = 64,
@@ -50,6 +53,8 @@ def experiment(
         threshold_width: width at which rates below and above the critical one are tried.
         threshold_steps: updates at either rate.
         entropy_widths: widths of the arm with cross-entropy and momentum.
+        standard_widths: widths of the arm in the standard parametrization, where half the critical rate falls as
+            1 / width.
         exact_width: width at which the closed form is compared with the trained linearization in double precision.
         classes: how many classes, the first ones.
         n: training images, and as many to test on.
@@ -61,6 +66,7 @@ def experiment(
         "threshold": ([largest], threshold_steps),
         "squares": (sorted(widths)[::-1], steps),
         "entropy": (sorted(entropy_widths)[::-1], steps),
+        "standard": (sorted(standard_widths)[::-1], steps),
         "exact": ([exact_width], steps),
     }
     common = dict(model=model, dataset=dataset, classes=classes, n=n)
@@ -76,19 +82,21 @@ def experiment(
         return xr.concat(by_width, axis).assign_coords({axis: of, "seed": range(seeds)})
 
     result = xr.merge([gathered("squares"), *(gathered(w).squeeze("width", drop=True) for w in ("exact", "threshold"))])
-    if entropy_widths:
-        result = result.merge(gathered("entropy", "entropy_width"))
+    for what, of in (("entropy", entropy_widths), ("standard", standard_widths)):
+        if of:
+            result = result.merge(gathered(what, f"{what}_width"))
     return result.assign_attrs(threshold_width=largest, threshold_steps=threshold_steps)
 
 
 def one_network(lab, *, what, model, dataset, width, classes, n, steps, seed) -> xr.Dataset:
     """One width and seed of one arm."""
-    arm = {"squares": squares, "threshold": threshold, "entropy": entropy, "exact": exact}[what]
+    arms = {"squares": squares, "threshold": threshold, "entropy": entropy, "standard": standard, "exact": exact}
     (x, y), (test, _) = bench.few_examples(lab, dataset, n=n, classes=classes, seed=seed)
     if what == "exact":
         x, y, test = x.double(), y.double(), test.double()
-    network = bench.network(lab, model, (x, y), width=width, seed=seed)
-    return arm(network, (x, y), test, bench.critical_rate(network, x), steps)
+    factory = bench.standard_mlp if what == "standard" else model
+    network = bench.network(lab, factory, (x, y), width=width, seed=seed)
+    return arms[what](network, (x, y), test, bench.critical_rate(network, x), steps)
 
 
 def squares(network, pair, test, critical, steps) -> xr.Dataset:
@@ -105,6 +113,7 @@ def squares(network, pair, test, critical, steps) -> xr.Dataset:
             "kernel_change": report.kernel_change.isel(kernel_step=-1, drop=True),
             "loss_left": float(report.loss[-1] / report.loss[0]),
             "critical_rate": critical,
+            "sufficient_rate": bench.sufficient_rate(network, pair[0]),
         }
     )
 
@@ -138,6 +147,13 @@ def entropy(network, pair, test, critical, steps) -> xr.Dataset:
         network, pair, test, steps=steps, optimizer=optimizer, loss_fn=bench.entropy_sum, kernel_at=()
     )
     return xr.Dataset({"entropy_deviation": report.deviation})
+
+
+def standard(network, pair, test, critical, steps) -> xr.Dataset:
+    """The first arm without its closed form, for weights that bear their own scale."""
+    report = beside(network, pair, test, steps=steps, lr=0.5 * critical, kernel_at=())
+    change = report.parameter_change.isel(step=-1, drop=True).rename(parameter="standard_parameter")
+    return xr.Dataset({"standard_distance": report.deviation, "standard_change": change, "standard_rate": critical})
 
 
 def beside(network, pair, test, *, steps, lr, kernel_at=None) -> xr.Dataset:
