@@ -130,3 +130,9 @@ def test_bad_input_is_refused():
         theory.gaussian_moments("tanh", 1.0, 0.5, power=2)
     with pytest.raises(InputError, match="shape of its input"):
         theory.gaussian_moments(lambda x: x.sum(), 1.0, derivative=True)
+
+
+@pytest.mark.parametrize("act", ["tanh", "relu", "erf", "elu"])
+def test_no_pairs_have_no_moments(act):
+    none = torch.zeros(3, 0, dtype=torch.float64)
+    assert theory.gaussian_moments(act, torch.ones(3, 1), none, none[:1]).shape == (3, 0)

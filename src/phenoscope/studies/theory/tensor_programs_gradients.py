@@ -94,7 +94,8 @@ def experiment(
         inits: how many of each.
         ntk_widths: units of the recurrent networks whose tangent kernels are taken.
         nets: how many of them, at each width.
-        pairs: of sequences of 5 and 6 tokens, on which weights shared over time are told from others at every step.
+        pairs: of sequences of 5 and 6 tokens, on which weights shared over time are told from others at every step;
+            several, since on one it hangs on where its common tokens stand: a first trial with one pair gave 0.006.
     """
     units, kernel_units = sorted(layer_widths), sorted(ntk_widths)
     asked_kernels = [dict(width=each, nets=nets, pairs=pairs) for each in kernel_units[::-1]]

@@ -73,6 +73,8 @@ def gaussian_moments(
     c = torch.where(scale > 0, k / scale, torch.zeros_like(k)).clamp(-1, 1)
     if act.slopes or act.is_erf:
         return _closed(act, q1, q2, c, derivative)
+    if not c.numel():
+        return torch.zeros(torch.broadcast_shapes(q1.shape, q2.shape, c.shape), dtype=c.dtype, device=c.device)
     found, trusted = series(act, q1, q2, c, derivative=derivative)
     if not trusted.all():
         rest = ~trusted
