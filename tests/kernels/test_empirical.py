@@ -62,11 +62,26 @@ def test_layers_and_jacobians_agree_in_the_ntk_parametrization():
     torch.testing.assert_close(layers, jacobian, rtol=1e-11, atol=1e-12)
 
 
-def test_convolutions_and_norms_take_the_jacobian():
+def test_convolutions_and_norms_go_by_layers_too():
     model, x = convolutional(), inputs(3, 1, 6, 6)
-    torch.testing.assert_close(kernels.empirical_ntk(model, x), explicit(model, x, x), rtol=1e-11, atol=1e-12)
-    with pytest.raises(InputError, match="does not suit"):
-        kernels.empirical_ntk(model, x, method="layers")
+    for method in ("auto", "layers", "jacobian", "products"):
+        found = kernels.empirical_ntk(model, x, method=method)
+        torch.testing.assert_close(found, explicit(model, x, x), rtol=1e-10, atol=1e-12)  # the same sums in float64
+
+
+def test_a_network_without_a_layer_that_has_a_rule_says_so():
+    class Bare(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.ones(5, 2, dtype=torch.float64))
+
+        def forward(self, x):
+            return torch.tanh(x @ self.w)
+
+    x = inputs(3, 5)
+    torch.testing.assert_close(kernels.empirical_ntk(Bare(), x), explicit(Bare(), x, x), rtol=1e-10, atol=1e-12)
+    with pytest.raises(InputError, match="no layer of it has a rule"):
+        kernels.empirical_ntk(Bare(), x, method="layers")
 
 
 def test_a_linear_model_has_the_gram_matrix_of_its_inputs_for_every_output():

@@ -68,10 +68,10 @@ def empirical_ntk(
     - "layers": where y = W u at L positions (linear layers, convolutions, embeddings), the gradient of an example is
       g u^T, summed over positions, of what the layer took in and the derivative by what it gave. Products come from
       (u_l . u_m) (g_l . g_m) at all pairs of positions, or from the g u^T of single examples, whichever costs less:
-      L^2 (K + C O) against C O K multiplications a pair for W of O x K and C outputs, and C O K L an example (with
-      C^2 for C in pairs where all outputs are kept apart). Norms' factors and shifts have small gradients, which are
-      formed. Every layer is tried on two examples against plain derivatives; parameters for which there is no rule, or
-      whose rule fails the trial, take the next way, alone.
+      for W of O x K and C outputs L^2 (K + C O) against C O K multiplications a pair and C O K L an example; where
+      outputs are kept apart L^2 (K + C O) + L C^2 O against C^2 O K. Norms' factors and shifts have small gradients,
+      which are formed. Every layer is tried on two examples against plain derivatives; parameters for which there is
+      no rule, or whose rule fails the trial, take the next way, alone.
     - "jacobian": the derivatives of all examples by all parameters, contracted.
     - "products": for every output of every example of the right side a pass back and a pass forward with derivatives.
       It needs the least memory.

@@ -21,8 +21,7 @@ class SklearnKernel(Kernel):
         get: which of its two kernels.
 
     >>> from sklearn.gaussian_process import GaussianProcessRegressor
-    >>> from sklearn.gaussian_process.kernels import WhiteKernel
-    >>> gp = GaussianProcessRegressor(SklearnKernel() + WhiteKernel(0.01)).fit([[0.0], [1.0]], [0.0, 1.0])
+    >>> gp = GaussianProcessRegressor(SklearnKernel(), alpha=0.01).fit([[0.0], [1.0]], [0.0, 1.0])
     >>> bool(0.9 < gp.predict([[1.0]])[0] < 1)
     True
     """

@@ -3,7 +3,8 @@
     python neural_tangents_reference.py INPUT.npz OUTPUT.npz
 
 INPUT holds `rows1`, `rows2` (n, features) and `images1`, `images2` (n, height, width, channels), and for the
-predictions `train`, `targets`, `test` and `times`. OUTPUT holds CASE.nngp, CASE.ntk of both against each other, and
+predictions `train`, `targets`, `test` and `times`, and a finite network's `finite.gram`, `.cross` (n, n, C, C) and
+`.start`, `.start_test`, `.targets` (n, C). OUTPUT holds CASE.nngp, CASE.ntk of both against each other, and
 CASE.self.nngp, CASE.self.ntk of the first against itself. Everything is float64.
 """
 
@@ -97,6 +98,13 @@ def main(given, wanted):
             for t in (*data["times"], None):
                 at = ensemble(t=t, x_test=data["test"], get=get, compute_cov=True)
                 found[f"predict.{ridge}.{get}.{t}.mean"], found[f"predict.{ridge}.{get}.{t}.covariance"] = at
+
+    linear = nt.predict.gradient_descent_mse(
+        data["finite.gram"], data["finite.targets"], learning_rate=0.7, trace_axes=()
+    )
+    starts = data["finite.start"], data["finite.start_test"]
+    for t in data["times"]:
+        _, found[f"linear.{t}"] = linear(t, *starts, data["finite.cross"])
     np.savez(wanted, **{name: np.asarray(value) for name, value in found.items()})
 
 

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from phenoscope import kernels, models
 from phenoscope.core.errors import InputError
+from phenoscope.kernels.limits import compiled
 
 W2, B2 = 1.6, 0.2
 RELU = nn.ReLU()
@@ -153,6 +154,25 @@ def test_the_paths_of_all_pairs_and_of_the_diagonal_agree(size, stride, dilation
     found, wanted = infinite(nn.Sequential(*layers, pool(1), *head))(x), infinite(nn.Sequential(*layers, *head))(x)
     close(found.nngp, wanted.nngp, 1e-9)
     close(found.ntk, wanted.ntk, 1e-9)
+
+
+class Erf(nn.Module):
+    def forward(self, x):
+        return torch.erf(x)
+
+
+@pytest.mark.parametrize("tail", [GAP, FLAT])
+@pytest.mark.parametrize("parametrization", ["ntk", "standard"])
+def test_compiled_steps_are_those_of_torch(tail, parametrization, monkeypatch):
+    net, x = cnn(*tail), images()
+    net.insert(2, nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), Erf()))
+    kernel = infinite(net, parametrization=parametrization)
+    found = kernel(x)
+    monkeypatch.setattr(compiled, "suits", lambda tensor: False)
+    plain = kernel(x)
+    close(found.nngp, plain.nngp, 1e-10)
+    # at equal inputs the slope's kernel is the square root of rounding away from one, in one way or the other
+    close(found.ntk, plain.ntk, 1e-7)
 
 
 def averaged(make, x, draws, sigma=None):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from phenoscope import kernels
+from phenoscope import kernels, models
 
 ROOT = Path(__file__).parents[3]
 PEER = ROOT / ".venv-nt" / "bin" / "python"
@@ -80,10 +80,26 @@ CASES = {
 }  # fmt: skip
 
 
+def finite():
+    """A network that is not wide, with data of its own."""
+    draw = torch.Generator().manual_seed(1)
+    network = models.mlp((5,), 2, width=16, depth=2, activation="tanh", generator=draw).double()
+    x, y, test = (torch.randn(*shape, generator=draw).double() for shape in ((6, 5), (6, 2), (4, 5)))
+    return network, x, y, test
+
+
+def tangent_kernel(network, a, b):
+    return kernels.empirical_ntk(network, a, b, outputs="full").detach().numpy()
+
+
 @pytest.fixture(scope="module")
 def data():
     draw = functools.partial(np.random.default_rng(0).standard_normal)
+    network, x, y, test = finite()
     return {
+        "finite.gram": tangent_kernel(network, x, x), "finite.cross": tangent_kernel(network, test, x),
+        "finite.start": network(x).detach().numpy(), "finite.start_test": network(test).detach().numpy(),
+        "finite.targets": y.numpy(),
         "rows1": draw((5, 12)), "rows2": draw((3, 12)), "images1": draw((4, 6, 6, 3)), "images2": draw((3, 6, 6, 3)),
         "train": draw((8, 12)), "targets": draw((8, 2)), "test": draw((4, 12)), "times": np.array([0.0, 3.0, 50.0]),
     }  # fmt: skip
@@ -153,3 +169,10 @@ def test_predictions_are_those_of_the_package_at_any_time(get, ridge, data, thei
         found = kernels.predict(kernel, x, y, test, t, lr=0.7 / y.numel(), ridge=ridge, get=get)
         agree(found.mean, theirs[f"predict.{ridge}.{get}.{t}.mean"])
         agree(found.covariance, theirs[f"predict.{ridge}.{get}.{t}.covariance"])
+
+
+def test_a_linearized_networks_predictions_are_those_of_the_package(data, theirs):
+    network, x, y, test = finite()
+    for t in data["times"]:
+        found = kernels.linear_prediction(network, x, y, test, float(t), lr=0.7 / y.numel())
+        agree(found, theirs[f"linear.{t}"])

@@ -68,3 +68,23 @@ def test_the_closed_form_is_the_trained_linearization_and_the_network_is_neither
     above = module.one_network(Lab(0), what="threshold", width=16, **arm | {"steps": 40})
     assert float(above.linear_loss_growth.sel(factor=module.ABOVE)) > 1e6  # 1.6^80, times the start's share
     assert float(above.linear_loss_growth.sel(factor=module.BELOW)) == pytest.approx(1)
+
+
+def test_in_the_standard_parametrization_half_the_critical_rate_falls_as_the_inverse_of_the_width():
+    arm = dict(what="standard", model=bench.mlp, dataset=bench.digits, classes=2, n=16, steps=10, seed=0)
+    rates, away = [], []
+    for width in (128, 1024):
+        found = module.one_network(Lab(0), width=width, **arm)
+        rates.append(float(found.standard_rate))
+        away.append(float(found.standard_distance.max()))
+    assert rates[0] / rates[1] == pytest.approx(
+        8, rel=0.3
+    )  # the inputs' weights, whose share does not grow, count less and less
+    assert away[1] < away[0]
+
+
+def test_the_rate_that_the_theorem_asks_for_is_below_the_critical_one():
+    found = module.one_network(
+        Lab(0), what="squares", model=bench.mlp, dataset=bench.digits, classes=2, n=8, steps=2, width=16, seed=0
+    )
+    assert 0.5 * float(found.critical_rate) <= float(found.sufficient_rate) < float(found.critical_rate)

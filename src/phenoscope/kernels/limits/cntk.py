@@ -51,7 +51,7 @@ def cntk(
         pooling: "gap", global average pooling, or "flatten".
         padding: "zero", or "circular", with which the pooled kernel does not change when an image is rolled.
         dtype: float64, or float32: several times as fast, to about four digits.
-        chunk: pairs of images at once in the plain method; by memory if `None`.
+        chunk: pairs of images at once in the methods "torch" and "triton"; by memory if `None`.
         method: "compiled" (CPU), "triton" (CUDA, float32, pooled, images up to 32 x 32), "torch" (anywhere; the
             slowest), or the first of these that suits.
         progress: called with the pairs done and their total, from time to time.
@@ -66,7 +66,7 @@ def cntk(
     Examples:
         >>> x = torch.ones(2, 1, 4, 4)
         >>> cntk(x, depth=1, padding="circular", pooling="gap")[0, 1].item()
-        18.0
+        2.0
     """
     same = x2 is None
     x2 = x1 if x2 is None else x2

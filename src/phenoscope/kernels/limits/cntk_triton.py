@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -64,7 +65,7 @@ def kernel(one: _Side, two: _Side, task: Task, chunk: int | None, progress: Prog
     return total
 
 
-def _pairs(n1: int, n2: int, same: bool, count: int, device: torch.device):
+def _pairs(n1: int, n2: int, same: bool, count: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
     """Rows and columns of some pairs at a time, as tensors of 64 bits; of a symmetric matrix the upper triangle."""
     per = max(1, count // max(n2, 1))
     for start in range(0, n1, per):

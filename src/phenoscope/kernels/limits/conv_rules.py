@@ -192,8 +192,8 @@ class Pool(Rule):
         for axis, matrix in enumerate(matrices):
             weights = matrix.to(parts[0])
             if len(matrix) == 1 and (matrix == matrix[0, 0]).all():
-                at = (2 + axis, 3 + state.rank + axis)
-                parts = [each.sum(at, keepdim=True).mul_(float(matrix[0, 0]) ** 2) for each in parts]
+                both = (2 + axis, 3 + state.rank + axis)
+                parts = [each.sum(both, keepdim=True).mul_(float(matrix[0, 0]) ** 2) for each in parts]
                 continue
             for at in (2 + axis, 3 + state.rank + axis):
                 parts = [torch.tensordot(each, weights, ([at], [1])).movedim(-1, at) for each in parts]

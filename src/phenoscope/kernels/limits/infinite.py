@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import torch
@@ -122,15 +123,23 @@ class Kernel:
         result: dict[str, Tensor] = {
             name: torch.empty(len(x1), columns.count, dtype=self.dtype, device=x1.device) for name in wanted
         }
-        with torch.no_grad():
-            for i, j in self._blocks(rows.count, columns.count, rows.entries, x1.device, symmetric=x2 is None):
+
+        def fill(place: tuple[slice, slice]) -> None:
+            i, j = place
+            with torch.no_grad():  # a setting of each thread
                 state = self._run(rows, i, columns, j, tangent="ntk" in wanted, same=x2 is None and i == j)
-                for name, kernel in result.items():
-                    block = state.nngp if name == "nngp" or state.ntk is None else state.ntk
-                    kernel[i, j] = block[0]
-                    if x2 is None:  # on the diagonal too, where rounding may tell the halves apart
-                        lower = kernel[j, i]
-                        lower.copy_(block[0].T if i != j else block[0].triu() + block[0].triu(1).T)
+            for name, kernel in result.items():
+                block = state.nngp if name == "nngp" or state.ntk is None else state.ntk
+                kernel[i, j] = block[0]
+                if x2 is None and i != j:
+                    kernel[j, i] = block[0].T
+
+        blocks = list(self._blocks(rows.count, columns.count, rows.entries, x1.device, symmetric=x2 is None))
+        if x1.device.type == "cpu" and len(blocks) > 1 and torch.get_num_threads() > 1:
+            _side_by_side(fill, blocks)
+        else:
+            for place in blocks:
+                fill(place)
         if len(result) == 2:
             return LimitKernels(**result)
         return _OneKernel.of(result)
@@ -242,6 +251,17 @@ class Kernel:
             found[step.name] = own
             return rule(given, own, own)
         return rule(given, rows.own[step.name][i], columns.own[step.name][j])
+
+
+def _side_by_side(work: Callable[[tuple[slice, slice]], None], blocks: list[tuple[slice, slice]]) -> None:
+    """A block a thread: its operations are too small to be shared out among threads themselves."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(work, blocks))
+    finally:
+        torch.set_num_threads(threads)
 
 
 @dataclasses.dataclass(eq=False)

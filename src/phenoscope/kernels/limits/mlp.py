@@ -7,8 +7,12 @@ from torch import Tensor
 
 from ...core.errors import InputError
 from ...theory.gaussian.activations import Activation, Function, activation
-from ...theory.gaussian.moments import gaussian_moments
+from .dense_rules import Activate, Affine, Linear
+from .infinite import Kernel
+from .layer_rules import Source
 from .result import LimitKernels
+from .state import Rule
+from .trace import Program, Step
 
 
 def mlp_kernels(
@@ -47,24 +51,18 @@ def mlp_kernels(
     if depth < 0:
         raise InputError(f"depth must not be negative, not {depth}")
     a = x1.reshape(len(x1), -1).double()
-    b = a if x2 is None else x2.reshape(len(x2), -1).double()
-    if a.shape[1] != b.shape[1]:
+    b = None if x2 is None else x2.reshape(len(x2), -1).double()
+    if b is not None and a.shape[1] != b.shape[1]:
         raise InputError(f"the two sets of inputs have {a.shape[1]} and {b.shape[1]} features")
+    steps = [Step("inputs", "the inputs", Source(-1), ("x",))]
 
-    def bias(layer: int) -> float:
-        return sigma_b2 if last_bias or layer < depth else 0.0
+    def then(rule: Rule, name: str) -> None:
+        steps.append(Step(name, name, rule, (steps[-1].name,)))
 
-    def first(left: Tensor, right: Tensor) -> Tensor:
-        return sigma_w2 * (left * right).sum(-1) / a.shape[1] + bias(0)
-
-    qa, qb = first(a, a), first(b, b)
-    sigma = sigma_w2 * (a @ b.T) / a.shape[1] + bias(0)
-    theta = sigma
-    for layer in range(1, depth + 1):
-        limit = torch.sqrt(qa[:, None] * qb)  # rounding must not carry a correlation beyond 1
-        at = (qa[:, None], sigma.clamp(-limit, limit), qb[None, :])
-        slope = sigma_w2 * gaussian_moments(act, *at, derivative=True)
-        sigma = sigma_w2 * gaussian_moments(act, *at) + bias(layer)
-        qa, qb = (sigma_w2 * gaussian_moments(act, q, power=2) + bias(layer) for q in (qa, qb))
-        theta = theta * slope + sigma
-    return LimitKernels(sigma, theta)
+    for layer in range(depth + 1):
+        if layer:
+            then(Activate(act), f"activation {layer}")
+        law = Affine(sigma_w2, sigma_b2 if last_bias or layer < depth else 0.0)
+        then(Linear(law, 1, "a layer"), f"layer {layer + 1}")
+    program = Program("x", (), tuple(steps), steps[-1].name)
+    return Kernel(program, dtype=torch.float64, examples_at_once=None)(a, b)

@@ -49,14 +49,22 @@ def tangents(
     tells = made.rest or any(isinstance(part.rule, Tokens) for part in made.parts)  # elsewhere layers cost less
     if method == "auto" and tells:
         forward = forward_cost(model, pair)
-        if cost_of_products(forward, n1, n2, len(chosen)) < cost_of_layers(
-            made, forward, n1, n2, len(chosen), full, size
-        ):
+        cost = cost_of_layers(made, forward, n1, n2, len(chosen), full, size)
+        if cost_of_products(forward, n1, n2, len(chosen)) < cost and has_forward_mode(model, pair[:1]):
             method = "products"
     if method == "products":
         block = chunk or max(1, memory // (4 * made.saved + 1))  # a derivative beside every value
         return Products(model, x1, x2, chosen, full, min(block, max(n1, n2 or 0)))
     return Tangents(made, x1, x2, chosen, full, size)
+
+
+def has_forward_mode(model: nn.Module, one: Tensor) -> bool:
+    """Whether torch has derivatives in forward mode of all that the network does."""
+    try:
+        Products(model, one, None, range(1), False, 1)(0, 0)
+    except (InputError, RuntimeError):
+        return False
+    return True
 
 
 def forward_cost(model: nn.Module, pair: Tensor) -> float:

@@ -27,12 +27,12 @@ def contracted(left: Block, right: Block, *, full: bool, space: int) -> Tensor:
         _add_product(total, left.gradients, right.gradients)
     for one, other in zip(left.layers, right.layers, strict=True):
         symmetric = one is other
-        bytes_of_pair = _bytes_of_pair(one, full)
+        rows = _rows_at_once(one, full, space)
         counts = n1, n2, max(one.slopes.shape[1], other.slopes.shape[1]), full, symmetric
-        if bytes_of_pair > space or one.part.by_gradients(*counts) < one.part.by_positions(*counts):
+        if not rows or one.part.by_gradients(*counts) < one.part.by_positions(*counts):
             _by_gradients(total, one, other, space)
         else:
-            _by_positions(total, one, other, full, max(1, math.isqrt(space // bytes_of_pair)))
+            _by_positions(total, one, other, full, rows)
     return total.transpose(1, 2) if full else total[:, 0, :, 0]
 
 
@@ -91,17 +91,37 @@ def _by_positions(total: Tensor, left: Layer, right: Layer, full: bool, step: in
 def _summed(gram: Tensor, a: Tensor, b: Tensor, full: bool) -> Tensor:
     """Sum over groups and pairs of positions of products (G, n1, L, n2, L) of patches times those of slopes."""
     groups, n1, positions, n2, _ = gram.shape
+    if full and positions > 1:
+        return _summed_apart(gram, a, b)
     if full:
-        rows, columns = (s.permute(2, 0, 1, 4, 3).reshape(groups, -1, s.shape[3]) for s in (a, b))
-        ours, theirs = a.shape[1], b.shape[1]
-    else:
-        rows, columns = (s.permute(2, 0, 4, 1, 3).reshape(groups, s.shape[0] * positions, -1) for s in (a, b))
-        ours, theirs = 1, 1
-    product = torch.bmm(rows, columns.transpose(1, 2)).view(groups, n1, ours, positions, n2, theirs, positions)
-    product *= gram[:, :, None, :, :, None]
-    return product.sum((0, 3, 6)) if positions > 1 or groups > 1 else product[0, :, :, 0, :, :, 0]
+        rows, columns = (s[..., 0].permute(2, 0, 1, 3).flatten(1, 2) for s in (a, b))
+        product = torch.bmm(rows, columns.transpose(1, 2)).view(groups, n1, a.shape[1], n2, b.shape[1])
+        product *= gram[..., 0][..., None]
+        return product.sum(0) if groups > 1 else product[0]
+    rows, columns = (s.permute(2, 0, 4, 1, 3).reshape(groups, s.shape[0] * positions, -1) for s in (a, b))
+    product = torch.bmm(rows, columns.transpose(1, 2)).view(groups, n1, positions, n2, positions)
+    product *= gram
+    return (product.sum((0, 2, 4)) if positions > 1 or groups > 1 else product[0, :, 0, :, 0])[:, None, :, None]
 
 
-def _bytes_of_pair(layer: Layer, full: bool) -> int:
-    _, count, groups, _, positions = layer.slopes.shape
-    return groups * positions**2 * (1 + (count**2 if full else 1)) * layer.slopes.element_size()
+def _summed_apart(gram: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """(n1, E, n2, E): for one example on the right at a time, its slopes through the products of patches, then ours.
+
+    That is C O L^2 + C^2 O L multiplications a pair, and not the C^2 O L^2 of all slopes with all slopes.
+    """
+    groups, n1, _, n2, _ = gram.shape
+    ours = a.permute(0, 1, 2, 4, 3).reshape(n1, a.shape[1], -1)
+    total = gram.new_empty(n1, a.shape[1], n2, b.shape[1])
+    for j, slopes in enumerate(b.permute(0, 2, 4, 3, 1).flatten(3)):  # (groups, positions, O x E)
+        through = torch.bmm(gram[:, :, :, j].flatten(1, 2), slopes).view(groups, n1, -1, b.shape[1])
+        total[:, :, j] = torch.bmm(ours, through.transpose(0, 1).reshape(n1, -1, b.shape[1]))
+    return total
+
+
+def _rows_at_once(layer: Layer, full: bool, space: int) -> int:
+    """Examples on either side whose products at all pairs of positions fit; 0 if not even one does."""
+    _, count, groups, outputs, positions = layer.slopes.shape
+    size = groups * positions * layer.slopes.element_size()
+    if not full or positions == 1:
+        return math.isqrt(space // (size * positions * (1 + (count**2 if full else 1))))
+    return min(math.isqrt(space // (2 * size * positions)), space // (4 * size * outputs * count))

@@ -72,7 +72,9 @@ def _all_at_once(sums: Tensor, given: list[Tensor], directions: Tensor) -> list[
             )
     except RuntimeError:  # an operation that vmap has no rule for
         return None
-    return [y.new_zeros(len(directions), *y.shape) if g is None else g.detach() for y, g in zip(given, found, strict=True)]
+    return [
+        y.new_zeros(len(directions), *y.shape) if g is None else g.detach() for y, g in zip(given, found, strict=True)
+    ]
 
 
 def _by_layer(gradients: list[Tensor], uses: list[Uses]) -> list[list[Tensor]]:
@@ -110,8 +112,11 @@ def gradients_by_parameters(
     def outputs(values: dict[str, Tensor], one: Tensor) -> Tensor:
         return call(model, values, one[None]).reshape(-1)[chosen.start : chosen.stop]
 
+    each = vmap(jacrev(outputs), in_dims=(None, 0), randomness="different", chunk_size=chunk)
     try:
-        found = vmap(jacrev(outputs), in_dims=(None, 0), randomness="different", chunk_size=chunk)(dict(parameters), x)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "There is a performance drop")  # of operations that go one by one
+            found = each(dict(parameters), x)
     except RuntimeError as error:
         if "vmap" not in str(error) and "functorch" not in str(error):
             raise

@@ -42,11 +42,14 @@ class Part:
 
     def by_positions(self, n1: int, n2: int, outputs: int, full: bool, symmetric: bool = False) -> float:
         """The same by products of patches and of slopes at every pair of positions."""
-        rule, combinations = self.rule, outputs ** (2 if full else 1)
+        rule, places = self.rule, self.positions
         patches = 1 if isinstance(rule, Tokens) else rule.width
-        terms = _TERM * combinations if self.positions > 1 or full else 0
-        each = patches + rule.outputs * combinations + terms
-        return n1 * n2 * self.positions**2 * rule.groups * each / (2 if symmetric else 1)
+        each = places**2 * (patches + outputs * rule.outputs)
+        if full:
+            each += places * rule.outputs * outputs * (outputs + _TERM)
+        elif places > 1:
+            each += _TERM * places**2
+        return n1 * n2 * rule.groups * each / (2 if symmetric else 1)
 
     def keeps_gradients(self, n: int, outputs: int, full: bool) -> bool:
         """Whether gradients of n examples are formed once and kept: where they are used, and smaller than the rest."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ...core.errors import InputError
 from ...core.gradients import jvp
 from ...core.parameters import call, parameter_dict
 from ...core.taps import suited
@@ -20,6 +21,9 @@ class Products(Blocks):
         chosen: outputs.
         full: whether they are kept apart; otherwise the mean of their kernels is made.
         block: examples of either side in a block.
+
+    Raises:
+        InputError: on a call, for a network with an operation that has no forward mode.
     """
 
     def __init__(self, model: nn.Module, x1: Tensor, x2: Tensor | None, chosen: range, full: bool, block: int) -> None:
@@ -35,11 +39,14 @@ class Products(Blocks):
         def outputs(parameters: dict[str, Tensor]) -> Tensor:
             return call(self.model, parameters, x).reshape(len(x), -1)[:, some]
 
-        columns = [
-            jvp(outputs, self.values, self._gradient(one, number))[1].detach()
-            for one in others.split(1)
-            for number in self.chosen
-        ]
+        try:
+            columns = [
+                jvp(outputs, self.values, self._gradient(one, number))[1].detach()
+                for one in others.split(1)
+                for number in self.chosen
+            ]
+        except NotImplementedError as error:
+            raise InputError(f"torch has no derivatives in forward mode for this network: {error}") from error
         found = torch.stack(columns, -1).view(len(x), len(self.chosen), len(others), len(self.chosen))
         return found.transpose(1, 2) if self.shape else found.diagonal(dim1=1, dim2=3).mean(-1)
 

@@ -168,8 +168,8 @@ def drift_slope_resnet(result: xr.Dataset) -> xr.DataArray:
 
 @study.claim(
     "resnet-depth-robust",
-    note="Three ratios, 2.5 to 9.2, are each above the bound, but so few and so uneven that the interval is wide. Twelve "
-    "repetitions give 1.9 to 9.2, mean 4.0, interval 2.5 to 5.6; three are what was planned.",
+    note="The three ratios, 2.5 to 9.2, are each above the bound, but so few and so uneven that the interval is wide. "
+    "Twelve repetitions, tried once, gave 1.9 to 9.2, mean 4.0, interval 2.5 to 5.6; three are what was planned.",
 )
 def depth_ratio(result: xr.Dataset) -> xr.DataArray:
     if 256 not in result.width or not {2, 8} <= set(result.depth.values):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import torch
 import xarray as xr
@@ -35,19 +36,19 @@ class Erf(nn.Module):
         return torch.erf(x)
 
 
-class NTKConv2d(nn.Conv2d):
-    """A convolution with weights and biases of size one, scaled beside them as `models.NTKLinear` does."""
+class NTKConv2d(nn.Module):
+    """A 3 x 3 convolution with weights and biases of size one, scaled beside them as `models.NTKLinear` does."""
 
     sigma_w2, sigma_b2 = 2.0, 0.1**2
 
-    def reset_parameters(self) -> None:
-        nn.init.normal_(self.weight)
-        nn.init.normal_(self.bias)
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(outputs, inputs, 3, 3).normal_())
+        self.bias = nn.Parameter(torch.empty(outputs).normal_())
 
     def forward(self, x: Tensor) -> Tensor:
         scaled = math.sqrt(self.sigma_w2 / self.weight[0].numel()) * x
-        bias = math.sqrt(self.sigma_b2) * self.bias
-        return functional.conv2d(scaled, self.weight, bias, self.stride, self.padding)
+        return functional.conv2d(scaled, self.weight, math.sqrt(self.sigma_b2) * self.bias, padding=1)
 
 
 def gaussian(sigma_w: float, sigma_b: float):
@@ -57,9 +58,7 @@ def gaussian(sigma_w: float, sigma_b: float):
 def small_cnn(shape, num_classes, *, width, generator=None) -> nn.Sequential:
     """A convolution, ReLU, global average pooling, and a linear layer, in the NTK parametrization."""
     head = models.NTKLinear(width, num_classes, sigma_w2=NTKConv2d.sigma_w2, sigma_b2=NTKConv2d.sigma_b2)
-    return nn.Sequential(
-        NTKConv2d(shape[0], width, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), head
-    )
+    return nn.Sequential(NTKConv2d(shape[0], width), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
 
 
 def cnn_kernel():
@@ -70,7 +69,11 @@ def cnn_kernel():
 
 ntk_mlp = functools.partial(models.mlp, depth=2, parametrization="ntk")
 erf_mlp = functools.partial(ntk_mlp, activation=Erf, init=gaussian(1.5, 0.05))
-ARCHITECTURES = {"erf": erf_mlp, "relu": functools.partial(ntk_mlp, init=gaussian(math.sqrt(2), 0.1)), "cnn": small_cnn}
+ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
+    "erf": erf_mlp,
+    "relu": functools.partial(ntk_mlp, init=gaussian(math.sqrt(2), 0.1)),
+    "cnn": small_cnn,
+}
 
 
 @study.experiment
@@ -118,7 +121,7 @@ def experiment(
 
 def one_cell(lab, *, what, **settings) -> xr.Dataset:
     """One architecture and width, or one part of the ensemble."""
-    return {"random": random_networks, "ensemble": ensemble_part}[what](lab, **settings)
+    return random_networks(lab, **settings) if what == "random" else ensemble_part(lab, **settings)
 
 
 def random_networks(lab, *, dataset, architecture, width, nets, inputs) -> xr.Dataset:
@@ -274,7 +277,8 @@ def figure(result: xr.Dataset) -> plotly.graph_objects.Figure:
         x=errors.width, y=half, name="1 / √width", mode="lines", line={"dash": "dot", "color": "gray"}, row=1, col=1
     )
     x, mean, std = result.point.values, result.predicted_mean.values, result.predicted_std.values
-    band = {"mode": "lines", "line": {"width": 0}, "legendgroup": "band", "hoverinfo": "skip", "row": 1, "col": 2}
+    band: dict[str, Any] = {"legendgroup": "band", "hoverinfo": "skip", "row": 1, "col": 2}
+    band |= {"mode": "lines", "line": {"width": 0}}
     drawing.add_scatter(x=x, y=mean - 2 * std, showlegend=False, **band)
     drawing.add_scatter(
         x=x, y=mean + 2 * std, name="infinite ensemble, ± 2 std", fill="tonexty", fillcolor="rgba(46, 124, 196, 0.25)",
@@ -283,11 +287,12 @@ def figure(result: xr.Dataset) -> plotly.graph_objects.Figure:
     drawing.add_scatter(x=x, y=mean, name="infinite ensemble, mean", line={"color": "rgb(46, 124, 196)"}, row=1, col=2)
     finite = result.outputs
     ours, spread = finite.mean("member").values, finite.std("member", ddof=1).values
-    dashed = {"mode": "lines", "line": {"dash": "dash", "color": "rgb(214, 104, 44)"}, "row": 1, "col": 2}
-    drawing.add_scatter(x=x, y=ours, name=f"{finite.sizes['member']} trained networks, mean and ± 2 std", **dashed)
-    for sign in (-1, 1):
-        thin = dashed | {"line": dashed["line"] | {"width": 1}}
-        drawing.add_scatter(x=x, y=ours + 2 * sign * spread, showlegend=False, **thin)
+    name = f"{finite.sizes['member']} trained networks, mean and ± 2 std"
+    for sign, width in ((0, 2), (-1, 1), (1, 1)):
+        drawing.add_scatter(
+            x=x, y=ours + 2 * sign * spread, name=name, legendgroup="finite", showlegend=sign == 0, mode="lines",
+            line={"dash": "dash", "color": "rgb(214, 104, 44)", "width": width}, row=1, col=2,
+        )  # fmt: skip
     drawing.add_scatter(
         x=result.train_x, y=result.train_y, name="training data", mode="markers",
         marker={"color": "black", "size": 8}, row=1, col=2,

@@ -78,7 +78,8 @@ def gaussian_moments(
     found, trusted = series(act, q1, q2, c, derivative=derivative)
     if not trusted.all():
         rest = ~trusted
-        found[rest] = _pair(act, *(part.expand(found.shape)[rest] for part in (q1, q2, c)), derivative)
+        a, b, k = (part.expand(found.shape)[rest] for part in (q1, q2, c))
+        found[rest] = _pair(act, a, b, k, derivative)
     return found.view(torch.broadcast_shapes(q1.shape, q2.shape, c.shape))
 
 
