@@ -61,7 +61,7 @@ class NTKConv2d(nn.Module):
         padding_mode: "zeros" or "circular".
     """
 
-    stride, dilation, groups = 1, 1, 1
+    stride, dilation, groups = (1, 1), (1, 1), 1
 
     def __init__(
         self,
@@ -78,9 +78,9 @@ class NTKConv2d(nn.Module):
             raise InputError(
                 f'kernel_size is odd and padding_mode "zeros" or "circular", not {kernel_size} and {padding_mode!r}'
             )
-        self.in_channels, self.out_channels, self.kernel_size = in_channels, out_channels, kernel_size
-        self.sigma_w2, self.sigma_b2 = sigma_w2, sigma_b2
-        self.padding, self.padding_mode = kernel_size // 2, padding_mode
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.kernel_size, self.padding = (kernel_size,) * 2, (kernel_size // 2,) * 2
+        self.sigma_w2, self.sigma_b2, self.padding_mode = sigma_w2, sigma_b2, padding_mode
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.empty(out_channels))
         self.reset_parameters()
@@ -91,13 +91,13 @@ class NTKConv2d(nn.Module):
         nn.init.normal_(self.bias, generator=generator)
 
     def forward(self, x: Tensor) -> Tensor:
-        scaled = math.sqrt(self.sigma_w2 / (self.in_channels * self.kernel_size**2)) * x
+        scaled = math.sqrt(self.sigma_w2 / (self.in_channels * math.prod(self.kernel_size))) * x
         mode = "constant" if self.padding_mode == "zeros" else "circular"
-        padded = functional.pad(scaled, (self.padding,) * 4, mode=mode)
+        padded = functional.pad(scaled, self.padding * 2, mode=mode)
         return functional.conv2d(padded, self.weight, math.sqrt(self.sigma_b2) * self.bias)
 
     def extra_repr(self) -> str:
         return (
-            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, sigma_w2={self.sigma_w2:.4g}, "
-            f"sigma_b2={self.sigma_b2:.4g}, padding_mode={self.padding_mode}"
+            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size[0]}, "
+            f"sigma_w2={self.sigma_w2:.4g}, sigma_b2={self.sigma_b2:.4g}, padding_mode={self.padding_mode}"
         )

@@ -512,3 +512,14 @@ def test_bad_input_is_refused():
         kernel(torch.full((2, 6), math.nan))
     with pytest.raises(InputError, match="alike"):
         kernel(torch.zeros(2, 6), torch.zeros(2, 7))
+
+
+@pytest.mark.parametrize("mode", ["zeros", "circular"])
+def test_a_convolution_in_the_ntk_parametrization_has_its_own_variances(mode):
+    x = torch.randn(3, 2, 5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    own = models.NTKConv2d(2, 4, sigma_w2=1.7, sigma_b2=0.3, padding_mode=mode)
+    plain = nn.Conv2d(2, 4, 3, padding=1, padding_mode=mode)
+    tail = (nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), models.NTKLinear(4, 1, sigma_w2=1.7, sigma_b2=0.3))
+    found = kernels.infinite(nn.Sequential(own, *tail))(x)
+    expected = kernels.infinite(nn.Sequential(plain, *tail), sigma_w2=1.7, sigma_b2=0.3)(x)
+    assert torch.equal(found.ntk, expected.ntk) and torch.equal(found.nngp, expected.nngp)

@@ -40,13 +40,14 @@ def infinite(
     Bahri et al., ICLR 2019; Yang, "Tensor Programs II", 2020). No weight is looked at and no number is drawn: the
     limit is that of the laws that weights and biases come from. Without `sigma_w2` and `sigma_b2` these are those of
     torch's `reset_parameters`: variance of a weight times fan-in 1/3, of a bias 1 / (3 fan_in), which in hidden
-    layers vanishes; of an embedding 1. An `NTKLinear` has its own. Scales and shifts of normalizations count as fixed
+    layers vanishes; of an embedding 1. Layers of `models` in the NTK
+    parametrization have their own. Scales and shifts of normalizations count as fixed
     at one and zero.
 
-    Known are Linear, `models.NTKLinear`, Conv1d and Conv2d, Embedding, `models.LinearAttention`, activations of torch
-    and any function of single numbers, average pooling, means over space, flattening, sums of branches and
-    concatenated features, LayerNorm, GroupNorm, RMSNorm, and Dropout, which acts in training mode only. What a forward
-    pass does to the inputs before the first linear layer is done to them.
+    Known are Linear, Conv1d and Conv2d, `models.NTKLinear` and `NTKConv2d`, Embedding, `models.LinearAttention`,
+    activations of torch and any function of single numbers, average pooling, means over space, flattening, sums of
+    branches and concatenated features, LayerNorm, GroupNorm, RMSNorm, and Dropout, which acts in training mode only.
+    What a forward pass does to the inputs before the first linear layer is done to them.
 
     Args:
         model: a network from inputs to (N, outputs). Its mode, dropout's, is read now.
@@ -54,7 +55,7 @@ def infinite(
         sigma_b2: variance of biases, of all layers that have one.
         parametrization: what gradients are products of: "ntk", weights of size one with their scale beside them; or
             "standard", the weights as torch has them, the learning rate growing as the inverse of the width
-            (Sohl-Dickstein, Novak, Schoenholz and Lee, 2020). `NTKLinear` keeps "ntk".
+            (Sohl-Dickstein, Novak, Schoenholz and Lee, 2020). `NTKLinear` and `NTKConv2d` keep "ntk".
         width_multiplier: in the standard parametrization, how many times wider the hidden layers are than those that
             the learning rate is meant for.
         dtype: of the computation and the result.
@@ -129,10 +130,12 @@ class Kernel:
             with torch.no_grad():  # a setting of each thread
                 state = self._run(rows, i, columns, j, tangent="ntk" in wanted, same=x2 is None and i == j)
             for name, kernel in result.items():
-                block = state.nngp if name == "nngp" or state.ntk is None else state.ntk
-                kernel[i, j] = block[0]
+                block = (state.nngp if name == "nngp" or state.ntk is None else state.ntk)[0]
+                if x2 is None and i == j:  # to the last digit, which products of matrices do not promise
+                    block = block.triu() + block.triu(1).T
+                kernel[i, j] = block
                 if x2 is None and i != j:
-                    kernel[j, i] = block[0].T
+                    kernel[j, i] = block.T
 
         blocks = list(self._blocks(rows.count, columns.count, rows.entries, x1.device, symmetric=x2 is None))
         if x1.device.type == "cpu" and len(blocks) > 1 and torch.get_num_threads() > 1:

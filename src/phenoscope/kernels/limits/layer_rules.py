@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from ...core.errors import InputError
 from ...models.attention import LinearAttention as AttentionModule
-from ...models.ntk import NTKLinear
+from ...models.ntk import NTKConv2d, NTKLinear
 from .attention_rules import LinearAttention, ReLUAttention
 from .conv_rules import Conv, Flatten, Mean, Permute, Pool, Select
 from .dense_rules import Affine, Dropout, Linear, Normalize, embed
@@ -39,7 +39,7 @@ class Laws:
 
     def affine(self, module: nn.Module, fan_in: int, *, on_data: bool) -> Affine:
         """Of a linear layer; torch draws weights and biases from U(-1, 1) / sqrt(fan_in)."""
-        if isinstance(module, NTKLinear):
+        if isinstance(module, (NTKLinear, NTKConv2d)):
             weight = module.sigma_w2 if self.sigma_w2 is None else self.sigma_w2
             return Affine(float(weight), float(module.sigma_b2 if self.sigma_b2 is None else self.sigma_b2))
         weight = 1 / 3 if self.sigma_w2 is None else self.sigma_w2
@@ -197,6 +197,7 @@ LAYERS: dict[type[nn.Module], Callable[..., Made]] = {
     NTKLinear: _linear,
     nn.Conv1d: _conv,
     nn.Conv2d: _conv,
+    NTKConv2d: _conv,
     nn.Embedding: _embedding,
     AttentionModule: _attention,
     nn.Flatten: lambda m, laws, on_data: Flatten(m.start_dim, m.end_dim),

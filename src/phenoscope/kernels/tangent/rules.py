@@ -15,12 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ...models import ntk
+from ...models.ntk import NTKConv2d, NTKLinear
 
 Rule = Any  # Patches | Tokens | Scales
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_NTK_CONVOLUTIONS = tuple(filter(None, [getattr(ntk, "NTKConv2d", None)]))
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _CHANNEL_NORMS = (*_BATCH_NORMS, nn.GroupNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 
@@ -32,7 +31,7 @@ def rule_of(layer: nn.Module) -> Rule | None:
     if not trainable or not own <= {"weight", "bias"} or layer._forward_hooks or layer._forward_pre_hooks:
         return None
     kind = type(layer)
-    if kind in (nn.Linear, ntk.NTKLinear, *_CONVOLUTIONS, *_NTK_CONVOLUTIONS):
+    if kind in (nn.Linear, NTKLinear, NTKConv2d, *_CONVOLUTIONS):
         return Patches(layer)
     if kind is nn.Embedding and layer.max_norm is None and not layer.sparse and not layer.scale_grad_by_freq:
         return Tokens(layer)
@@ -163,7 +162,7 @@ class Scales:
 
 def _scales(layer: Any) -> tuple[float, float]:
     """s and t: weights and biases of the NTK parametrization stand beside their scales."""
-    if type(layer) in (ntk.NTKLinear, *_NTK_CONVOLUTIONS):
+    if type(layer) in (NTKLinear, NTKConv2d):
         return math.sqrt(layer.sigma_w2 / layer.weight[0].numel()), math.sqrt(layer.sigma_b2)
     return 1.0, 1.0
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 import xarray as xr
 from torch import Tensor, nn
-from torch.nn import functional
 
 from ... import data, kernels, models, stats, train
 from ...lab import Study, not_applicable
@@ -36,35 +35,15 @@ class Erf(nn.Module):
         return torch.erf(x)
 
 
-class NTKConv2d(nn.Module):
-    """A 3 x 3 convolution with weights and biases of size one, scaled beside them as `models.NTKLinear` does."""
-
-    sigma_w2, sigma_b2 = 2.0, 0.1**2
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(outputs, inputs, 3, 3).normal_())
-        self.bias = nn.Parameter(torch.empty(outputs).normal_())
-
-    def forward(self, x: Tensor) -> Tensor:
-        scaled = math.sqrt(self.sigma_w2 / self.weight[0].numel()) * x
-        return functional.conv2d(scaled, self.weight, math.sqrt(self.sigma_b2) * self.bias, padding=1)
-
-
 def gaussian(sigma_w: float, sigma_b: float):
     return functools.partial(models.init_gaussian, sigma_w2=sigma_w**2, sigma_b2=sigma_b**2)
 
 
 def small_cnn(shape, num_classes, *, width, generator=None) -> nn.Sequential:
     """A convolution, ReLU, global average pooling, and a linear layer, in the NTK parametrization."""
-    head = models.NTKLinear(width, num_classes, sigma_w2=NTKConv2d.sigma_w2, sigma_b2=NTKConv2d.sigma_b2)
-    return nn.Sequential(NTKConv2d(shape[0], width), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
-
-
-def cnn_kernel():
-    """Of `small_cnn`, from the ordinary layers."""
-    layers = (nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 1))
-    return kernels.infinite(nn.Sequential(*layers), sigma_w2=NTKConv2d.sigma_w2, sigma_b2=NTKConv2d.sigma_b2)
+    law: Any = dict(sigma_w2=2.0, sigma_b2=0.1**2)
+    layers = (models.NTKConv2d(shape[0], width, **law), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return nn.Sequential(*layers, models.NTKLinear(width, num_classes, **law))
 
 
 ntk_mlp = functools.partial(models.mlp, depth=2, parametrization="ntk")
@@ -144,7 +123,7 @@ def random_networks(lab, *, dataset, architecture, width, nets, inputs) -> xr.Da
 
 def limit_kernel(architecture: str, x: Tensor):
     if architecture == "cnn":
-        return cnn_kernel()
+        return kernels.infinite(small_cnn((1,), 1, width=1))
     return kernels.infinite(ARCHITECTURES[architecture](x.shape[1:], 1, width=8, generator=0))
 
 
