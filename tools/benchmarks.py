@@ -2,7 +2,7 @@
 
 python tools/benchmarks.py                     # the pages only
 python tools/benchmarks.py --run               # all benchmarks, then the pages; on a machine that does nothing else
-python tools/benchmarks.py --run fleet         # one of recording, fleet, empirical, watch, shapes
+python tools/benchmarks.py --run fleet         # one of recording, fleet, empirical, kernels, watch, shapes
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ SCRIPTS = {
     "recording": "record_overhead.py",
     "fleet": "fleet.py",
     "empirical": "empirical.py",
+    "kernels": "kernels.py",
     "watch": "watch.py",
     "shapes": "shapes.py",
 }
@@ -81,10 +82,14 @@ def page(kept: dict[str, Facts]) -> str:
         "recording": "Recording",
         "fleet": "The fleet",
         "empirical": "Whole studies",
+        "kernels": "Kernels",
         "watch": "Following a training",
         "shapes": "Drawing shapes",
     }
-    made = {"recording": recording_in_full, "fleet": fleet, "empirical": empirical, "watch": watch, "shapes": shapes}
+    made = {
+        "recording": recording_in_full, "fleet": fleet, "empirical": empirical, "kernels": kernels_in_full,
+        "watch": watch, "shapes": shapes,
+    }  # fmt: skip
     parts = [
         "# Benchmarks\n",
         "Each is one command under `benchmarks/` that measures us beside a peer or the obvious version, interleaved in "
@@ -98,7 +103,7 @@ def page(kept: dict[str, Facts]) -> str:
 
 def with_sections(readme: str, kept: dict[str, Facts]) -> str:
     """The README with its generated sections as they follow from what is kept."""
-    made = {"recording": recording, "fleet": fleet}
+    made = {"recording": recording, "fleet": fleet, "kernels": kernels}
     for name in made.keys() & kept.keys():
         begin, end = markers(name)
         before, found, rest = readme.partition(begin)
@@ -232,6 +237,52 @@ def empirical(found: Facts) -> str:
         + table(["study", *ways], whole)
         + f"\nMicroseconds a network-step by the clock, {found['rounds']} rounds:\n\n"
         + table(["trainings", "members", *ways], rows)
+    )
+
+
+def kernels(found: Facts) -> str:
+    """Ours beside the peers, a line a case."""
+    rows = []
+    names = {
+        "mlp": "infinite MLP, depth 5, 2,000 digits",
+        "cnn": "infinite CNN with pooling, depth 3, 64 images of 16x16x3",
+    }
+    for row in found["infinite"]["rows"]:
+        ours, mine = row["clock"]["seconds"]["phenoscope"], row["MiB"]["phenoscope"]
+        for peer in row["clock"]["ratio"]:
+            theirs, memory = row["clock"]["seconds"][peer], row["MiB"][peer]
+            cells = [short(ours), short(theirs), short(theirs / ours), f"{short(mine)} / {short(memory)} MiB"]
+            rows.append([f"{names[row['case']]}, {row['dtype']}: beside {peer}", *cells])
+    for row in found["empirical"]["rows"]:
+        time, memory = row["seconds"], [f"{value / 2**20:,.0f}" for value in map(row["bytes"].get, ("ours", "peer"))]
+        cells = [short(time["ours"]), short(time["peer"]), short(time["ratio"]), " / ".join(memory) + " MiB"]
+        rows.append(
+            [f"tangent kernel of a 2.5 M CNN, N = {row['n']}, {row['kernel']}: beside `torch.func` contraction", *cells]
+        )
+    return f"{where(found)}, {found['infinite']['threads']} threads; seconds by the clock:\n\n" + table(
+        ["", "ours", "peer", "times as fast", "memory, ours / peer"], rows
+    )
+
+
+def kernels_in_full(found: Facts) -> str:
+    """The same, with the parts that have no peer but plainer versions."""
+    cntk = [
+        [f"{row['side']}x{row['side']}x{row['channels']}, depth {row['depth']}, {row['dtype']}"]
+        + [short(row["clock"][name]) for name in ("torch", "compiled", "ratio")]
+        for row in found["cntk"]["rows"]
+    ]
+    solved = [
+        [f"`{row['contender']}`", short(row["clock"]), short(row["processor"]), short(row["matrices"])]
+        for row in found["regression"]["rows"]
+    ]
+    return (
+        kernels(found)
+        + "\nMedians of rounds in which all took their turn; memory is what a process came to hold beyond what it held "
+        "before. `nt.batch` is that package's way to save memory.\n"
+        + "\nCNTK with global average pooling, milliseconds a pair of images:\n\n"
+        + table(["images", "plain torch", "compiled", "times as fast"], cntk)
+        + f"\nRegression on {found['regression']['points']:,} points, memory in kernel matrices, the given one "
+        "included:\n\n" + table(["", "s", "processor s", "matrices"], solved)
     )
 
 

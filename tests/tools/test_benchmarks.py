@@ -43,6 +43,54 @@ FLEET = {
     ],
 }
 
+KERNELS = {
+    "machine": "2 cores of a processor",
+    "torch": "2.13.0",
+    "date": "2026-11-21",
+    "infinite": {
+        "threads": 2,
+        "rows": [
+            {
+                "case": "mlp",
+                "dtype": "float32",
+                "MiB": {"phenoscope": 41.0, "neural-tangents": 184.0},
+                "clock": {"seconds": {"phenoscope": 0.05, "neural-tangents": 0.5}, "ratio": {"neural-tangents": 10.0}},
+            }
+        ],
+    },
+    "cntk": {
+        "rows": [
+            {
+                "side": 8, "channels": 1, "depth": 3, "dtype": "float64",
+                "clock": {"torch": 1.3, "compiled": 0.05, "ratio": 26.0},
+            }
+        ]
+    },
+    "empirical": {
+        "rows": [
+            {
+                "kernel": "full",
+                "n": 32,
+                "seconds": {"peer": 20.0, "ours": 2.0, "ratio": 10.0},
+                "bytes": {"peer": 7.0 * 2**30, "ours": 0.25 * 2**30, "ratio": 28.0},
+            }
+        ]
+    },
+    "regression": {
+        "points": 10_000,
+        "rows": [{"contender": "kernel_regression", "clock": 12.5, "processor": 20.0, "matrices": 2.03}],
+    },
+}  # fmt: skip
+
+
+def test_kernels_stand_beside_their_peers():
+    short, whole = benchmarks.kernels(KERNELS), benchmarks.kernels_in_full(KERNELS)
+    assert whole.startswith(short)
+    assert "beside neural-tangents | 0.050 | 0.500 | 10.0 | 41.0 / 184 MiB |" in short
+    assert "N = 32, full: beside `torch.func` contraction | 2.00 | 20.0 | 10.0 | 256 / 7,168 MiB |" in short
+    assert "| 8x8x1, depth 3, float64 | 1.30 | 0.050 | 26.0 |" in whole
+    assert "| `kernel_regression` | 12.5 | 20.0 | 2.03 |" in whole
+
 
 @pytest.fixture
 def kept():
