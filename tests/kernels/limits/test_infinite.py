@@ -523,3 +523,17 @@ def test_a_convolution_in_the_ntk_parametrization_has_its_own_variances(mode):
     found = kernels.infinite(nn.Sequential(own, *tail))(x)
     expected = kernels.infinite(nn.Sequential(plain, *tail), sigma_w2=1.7, sigma_b2=0.3)(x)
     assert torch.equal(found.ntk, expected.ntk) and torch.equal(found.nngp, expected.nngp)
+
+
+@pytest.mark.parametrize(
+    ("network", "x"),
+    [
+        (nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1)), rows(d=5)),
+        (nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(9, 1)), rows(d=6)),
+        (nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(128, 1)), images(channels=2)),
+        (nn.Sequential(nn.Conv2d(2, 8, 3), nn.Flatten(), nn.Linear(99, 1)), images(channels=2)),
+    ],
+)
+def test_inputs_that_do_not_fit_the_layers_are_refused_by_the_layer(network, x):
+    with pytest.raises(InputError, match=r"'(0|2)': takes (4|9|3|99) \w+ and is given"):
+        kernels.infinite(network)(x)

@@ -25,13 +25,14 @@ class Conv(Rule):
 
     Attributes:
         law: of weights and biases.
-        outputs: channels out.
+        inputs, outputs: channels.
         size, stride, dilation: of every axis.
         padding: before and after, of every axis.
         mode: how the padding is filled, as torch calls it.
     """
 
     law: Affine
+    inputs: int
     outputs: int
     size: tuple[int, ...]
     stride: tuple[int, ...]
@@ -46,6 +47,8 @@ class Conv(Rule):
                 f"a convolution over {len(self.size)} axes was given {state.rank} axes of space"
                 + (" with the features last" if state.last and state.space else "")
             )
+        if state.channels != self.inputs:
+            raise InputError(f"takes {self.inputs} channels and is given {state.channels}")
         if state.full and compiled.suits(state.nngp):
             parts = self._compiled(state)
         else:

@@ -52,9 +52,10 @@ class Affine:
 
 @dataclasses.dataclass(frozen=True)
 class Linear(Rule):
-    """A linear map of the last axis."""
+    """A linear map of the last axis, from so many features to so many; any number where `inputs` is `None`."""
 
     law: Affine
+    inputs: int | None
     outputs: int
     what: str
     in_place = True
@@ -62,6 +63,8 @@ class Linear(Rule):
     def __call__(self, states: list[State], own1: Tensor | None, own2: Tensor | None) -> State:
         (state,) = states
         need_dense(state, self.what)
+        if self.inputs not in (None, state.channels):
+            raise InputError(f"takes {self.inputs} features and is given {state.channels}")
         nngp, ntk = self.law.apply_(state.nngp, state.ntk, state.tangent)
         return dataclasses.replace(state, nngp=nngp, ntk=ntk, channels=self.outputs, mixed=False)
 

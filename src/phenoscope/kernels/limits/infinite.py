@@ -115,11 +115,15 @@ class Kernel:
         wanted = (get,) if isinstance(get, str) else tuple(get)
         if not wanted or set(wanted) - {"nngp", "ntk"}:
             raise InputError(f'get must name "nngp", "ntk" or both, not {get!r}')
-        sides = [self._side(x) for x in ((x1,) if x2 is None else (x1, x2))]
-        if x2 is not None and (x1.shape[1:] != x2.shape[1:] or x1.device != x2.device):
+        if (
+            isinstance(x1, Tensor)
+            and isinstance(x2, Tensor)
+            and (x1.shape[1:] != x2.shape[1:] or x1.device != x2.device)
+        ):
             raise InputError(
                 f"the two sets of inputs must be alike, not {tuple(x1.shape[1:])} and {tuple(x2.shape[1:])}"
             )
+        sides = [self._side(x) for x in ((x1,) if x2 is None else (x1, x2))]
         rows, columns = sides[0], sides[-1]
         result: dict[str, Tensor] = {
             name: torch.empty(len(x1), columns.count, dtype=self.dtype, device=x1.device) for name in wanted

@@ -122,7 +122,7 @@ def without_parameters(module: nn.Module) -> Callable[..., Tensor] | None:
 
 def _linear(module: Any, laws: Laws, on_data: bool) -> Made:
     law = laws.affine(module, module.in_features, on_data=on_data)
-    return Linear(law, module.out_features, type(module).__name__)
+    return Linear(law, module.in_features, module.out_features, type(module).__name__)
 
 
 def _conv(module: Any, laws: Laws, on_data: bool) -> Made:
@@ -138,7 +138,8 @@ def _conv(module: Any, laws: Laws, on_data: bool) -> Made:
         padding = [(p, p) for p in module.padding]
     law = laws.affine(module, module.in_channels * math.prod(size), on_data=on_data)
     stride, dilation = tuple(module.stride), tuple(module.dilation)
-    return Conv(law, module.out_channels, size, stride, dilation, tuple(padding), module.padding_mode)
+    sizes = module.in_channels, module.out_channels
+    return Conv(law, *sizes, size, stride, dilation, tuple(padding), module.padding_mode)
 
 
 def _attention(module: AttentionModule, laws: Laws, on_data: bool) -> Made:

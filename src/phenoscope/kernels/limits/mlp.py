@@ -63,6 +63,6 @@ def mlp_kernels(
         if layer:
             then(Activate(act), f"activation {layer}")
         law = Affine(sigma_w2, sigma_b2 if last_bias or layer < depth else 0.0)
-        then(Linear(law, 1, "a layer"), f"layer {layer + 1}")
+        then(Linear(law, None, 1, "a layer"), f"layer {layer + 1}")
     program = Program("x", (), tuple(steps), steps[-1].name)
     return Kernel(program, dtype=torch.float64, examples_at_once=None)(a, b)
