@@ -25,7 +25,7 @@ import torch
 from phenoscope import kernels
 
 # side, channels, depth, images on the left and on the right
-CASES = ((8, 1, 3, 16, 64), (16, 3, 3, 4, 16), (32, 3, 11, 1, 16))
+CASES = ((8, 1, 3, 16, 64), (16, 3, 3, 4, 64), (32, 3, 11, 4, 16))
 SMALL = ((8, 1, 3, 4, 16),)
 PLAIN_PAIRS = 64  # the plain version takes this many pairs at most
 WITHIN = {torch.float64: 1e-10, torch.float32: 1e-4}

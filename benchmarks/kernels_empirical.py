@@ -20,7 +20,6 @@ import argparse
 import json
 import os
 import random
-import resource
 import statistics
 import subprocess
 import sys
@@ -34,6 +33,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jacrev, vmap
 
+from memory import peak_of
 from phenoscope import kernels, models
 
 TOLERANCE = 1e-10  # relative to the largest entry, in float64; in float32 rounding turns single rectifiers on and off
@@ -76,23 +76,13 @@ def ours(model: nn.Module, x: Tensor, *, full: bool) -> Tensor:
 CONTENDERS: dict[str, Callable[..., Tensor]] = {"peer": peer, "ours": ours}
 
 
-def peak(device: str) -> int:
-    """Bytes at most since the start, of the process or of the card."""
-    if device == "cuda":
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
 def alone(name: str, n: int, full: bool, device: str, threads: int, small: bool) -> dict[str, float]:
     """One contender in this process: a first call for its memory and what it compiles, a second for its time."""
     torch.set_num_threads(threads)
     synchronize = torch.cuda.synchronize if device == "cuda" else lambda: None
     model, x = network(device, small=small).eval(), images(n, device)
     model(x[:2])
-    before = peak(device)
-    CONTENDERS[name](model, x, full=full)
-    synchronize()
-    used = peak(device) - before
+    used = peak_of(lambda: CONTENDERS[name](model, x, full=full), device)
     start, spent = time.perf_counter(), time.process_time()
     CONTENDERS[name](model, x, full=full)
     synchronize()

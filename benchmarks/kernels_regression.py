@@ -18,7 +18,6 @@ import argparse
 import json
 import os
 import random
-import resource
 import statistics
 import subprocess
 import sys
@@ -32,6 +31,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memory import peak_of
 from phenoscope import kernels
 
 RIDGE, TARGETS, TESTED, TOLERANCE = 1e-6, 10, 1000, 1e-8
@@ -84,21 +84,17 @@ def one(folder: Path, name: str, threads: int) -> dict[str, float]:
     small = torch.eye(64, dtype=torch.float64)
     CONTENDERS[name](small, small, small)  # what is loaded late
     y, k_test = (torch.from_numpy(np.load(folder / f"{part}.npy")) for part in ("y", "k_test"))
-    before = peak()
-    k = torch.from_numpy(np.load(folder / "k.npy"))
-    clock, processor = time.perf_counter(), time.process_time()
-    found = CONTENDERS[name](k, y, k_test)
-    clock, processor = time.perf_counter() - clock, time.process_time() - processor
-    np.save(folder / f"{name}.npy", found.numpy())
-    return {"clock": clock, "processor": processor, "matrices": (peak() - before) / k.nbytes}
+    spent: dict[str, float] = {}
 
+    def run() -> None:
+        k = torch.from_numpy(np.load(folder / "k.npy"))
+        clock, processor = time.perf_counter(), time.process_time()
+        found = CONTENDERS[name](k, y, k_test)
+        spent.update(clock=time.perf_counter() - clock, processor=time.process_time() - processor)
+        np.save(folder / f"{name}.npy", found.numpy())
 
-def peak() -> int:
-    """The most bytes that this process has held; of the one that started it nothing, which getrusage counts."""
-    if sys.platform == "linux":
-        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    held = peak_of(run)
+    return {**spent, "matrices": held / (8 * len(y) ** 2)}
 
 
 def alone(folder: Path, name: str, threads: int) -> dict[str, float]:

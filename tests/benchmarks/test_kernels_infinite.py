@@ -11,7 +11,8 @@ FILE = Path(__file__).parents[2] / "benchmarks" / "kernels_infinite.py"
 
 
 @pytest.fixture
-def bench():
+def bench(monkeypatch):
+    monkeypatch.syspath_prepend(str(FILE.parent))
     return runpy.run_path(str(FILE))
 
 
