@@ -235,8 +235,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         rows = [measured(case, dtype, options, Path(folder)) for case in options.cases for dtype in options.dtypes]
     load.append(os.getloadavg()[0])
     result = {
-        "device": options.device, "threads": options.threads, "rounds": options.rounds or ROUNDS, "small": options.small,
-        "load average from to": load, "rows": rows,
+        "device": options.device, "threads": options.threads, "rounds": options.rounds or ROUNDS,
+        "small": options.small, "load average from to": load, "rows": rows,
     }  # fmt: skip
     print(json.dumps(result, indent=2) if options.json else said(result))
     return result
