@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from ...core.errors import InputError
 from .layer_rules import Embed, Laws, Source
+from .program import Program, Step, values_of
 from .result import LimitKernels
 from .state import State
-from .trace import Program, Step, trace, values_of
+from .trace import trace
 
 Which = Literal["nngp", "ntk"]
 _ENTRIES_CPU = 2**18  # of one block's state: it stays in the cache

@@ -16,8 +16,9 @@ from ...core.errors import InputError
 from ...models.attention import LinearAttention as AttentionModule
 from ...models.ntk import NTKConv2d, NTKLinear
 from .attention_rules import LinearAttention, ReLUAttention
-from .conv_rules import Conv, Flatten, Mean, Permute, Pool, Select
+from .conv_rules import Conv
 from .dense_rules import Affine, Dropout, Linear, Normalize, embed
+from .space_rules import Flatten, Mean, Permute, Pool, Select
 from .state import Rule, State, lift
 
 

@@ -10,9 +10,9 @@ from ...theory.gaussian.activations import Activation, Function, activation
 from .dense_rules import Activate, Affine, Linear
 from .infinite import Kernel
 from .layer_rules import Source
+from .program import Program, Step
 from .result import LimitKernels
 from .state import Rule
-from .trace import Program, Step
 
 
 def mlp_kernels(
