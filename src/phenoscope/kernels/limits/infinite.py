@@ -41,9 +41,8 @@ def infinite(
     Bahri et al., ICLR 2019; Yang, "Tensor Programs II", 2020). No weight is looked at and no number is drawn: the
     limit is that of the laws that weights and biases come from. Without `sigma_w2` and `sigma_b2` these are those of
     torch's `reset_parameters`: variance of a weight times fan-in 1/3, of a bias 1 / (3 fan_in), which in hidden
-    layers vanishes; of an embedding 1. Layers of `models` in the NTK
-    parametrization have their own. Scales and shifts of normalizations count as fixed
-    at one and zero.
+    layers vanishes; of an embedding 1. Layers of `models` in the NTK parametrization have their own. Scales and shifts
+    of normalizations count as fixed at one and zero.
 
     Known are Linear, Conv1d and Conv2d, `models.NTKLinear` and `NTKConv2d`, Embedding, `models.LinearAttention`,
     activations of torch and any function of single numbers, average pooling, means over space, flattening, sums of

@@ -6,6 +6,7 @@ import dataclasses
 import math
 
 import torch
+import xarray as xr
 from torch import Tensor
 
 from ...core.random import seeded
@@ -109,3 +110,9 @@ def _gradients(act: Activation, layers: list[Tensor], weights: list[Tensor], end
         found.append((back.square().sum(0) * act.function(below).square().sum(0)).mean())
         back = act.derivative(below) * (weight.T @ back)
     return torch.stack(found[::-1])
+
+
+def relative_error(kernel: xr.DataArray, limit: xr.DataArray) -> xr.DataArray:
+    """|kernel - limit| / |limit| by Frobenius' norm, over the limit's dimensions."""
+    squares = [(part**2).sum(limit.dims) for part in (kernel - limit, limit)]
+    return (squares[0] / squares[1]) ** 0.5

@@ -250,7 +250,7 @@ def rate(result: xr.Dataset) -> xr.DataArray:
         return not_applicable("widths from 64 to 1024 were not run")
     if result.sizes["net"] < REGISTERED:
         return not_applicable(f"{REGISTERED} networks were not drawn")
-    errors = relative_error(result.ntk.isel(net=slice(REGISTERED)), result.ntk_limit).mean("net")
+    errors = bench.relative_error(result.ntk.isel(net=slice(REGISTERED)), result.ntk_limit).mean("net")
     return xr.DataArray(stats.loglog_slope(at, errors.sel(ntk_width=at)).estimate)
 
 
@@ -261,7 +261,7 @@ def error_of_mean(result: xr.Dataset) -> xr.DataArray:
 
 @study.claim("tied-differs-from-untied-size")
 def difference_of_limits(result: xr.Dataset) -> xr.DataArray:
-    return relative_error(result.untied_limit, result.different_limit)
+    return bench.relative_error(result.untied_limit, result.different_limit)
 
 
 @study.claim("tied-differs-from-untied-fit")
@@ -277,12 +277,7 @@ def at_1024(result: xr.Dataset, kernel: str, limit: str) -> xr.DataArray:
     if result.sizes["net"] < REGISTERED:
         return not_applicable(f"{REGISTERED} networks were not drawn")
     mean = result[kernel].sel(ntk_width=1024, drop=True).isel(net=slice(REGISTERED)).mean("net")
-    return relative_error(mean, result[limit])
-
-
-def relative_error(kernel: xr.DataArray, limit: xr.DataArray) -> xr.DataArray:
-    squares = [(part**2).sum(limit.dims) for part in (kernel - limit, limit)]
-    return (squares[0] / squares[1]) ** 0.5
+    return bench.relative_error(mean, result[limit])
 
 
 @study.figure
@@ -307,7 +302,7 @@ def figure(result: xr.Dataset) -> plotly.graph_objects.Figure:
                 y=result[f"{name}_ratio"].sel(readout=readout), mode="lines+markers", name=f"{name}, {readout}",
                 line={"color": color, "dash": dash}, row=1, col=2,
             )  # fmt: skip
-    errors = relative_error(result.ntk, result.ntk_limit)
+    errors = bench.relative_error(result.ntk, result.ntk_limit)
     drawing.add_scatter(
         x=result.ntk_width, y=errors.mean("net"), mode="lines+markers", name="one recurrent network",
         line={"color": "rgb(122, 92, 170)"}, row=1, col=3,

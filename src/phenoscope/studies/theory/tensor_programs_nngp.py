@@ -252,17 +252,12 @@ def averaged(result: xr.Dataset, observe) -> xr.DataArray:
 
 def single_errors(result: xr.Dataset) -> xr.DataArray:
     """The relative Frobenius error of one recurrent network's kernel, mean over networks."""
-    return relative_error(result.rnn_kernel, result.rnn_limit).mean("net")
+    return bench.relative_error(result.rnn_kernel, result.rnn_limit).mean("net")
 
 
 def mean_error(result: xr.Dataset, kind: str, limit: str | None = None) -> xr.DataArray:
     """The relative Frobenius error of the kernel averaged over networks."""
-    return relative_error(result[f"{kind}_kernel"].mean("net"), result[f"{limit or kind}_limit"])
-
-
-def relative_error(kernel: xr.DataArray, limit: xr.DataArray) -> xr.DataArray:
-    squares = [(part**2).sum(("token", "other")) for part in (kernel - limit, limit)]
-    return (squares[0] / squares[1]) ** 0.5
+    return bench.relative_error(result[f"{kind}_kernel"].mean("net"), result[f"{limit or kind}_limit"])
 
 
 @study.figure
@@ -274,7 +269,7 @@ def figure(result: xr.Dataset) -> plotly.graph_objects.Figure:
         1, 2, subplot_titles=("relative error of a network's kernel", "excess kurtosis of readouts, relative")
     )
     for kind, color in zip(("rnn", "gru", "attention"), ("46, 124, 196", "214, 104, 44", "122, 92, 170"), strict=True):
-        errors = relative_error(result[f"{kind}_kernel"], result[f"{kind}_limit"])
+        errors = bench.relative_error(result[f"{kind}_kernel"], result[f"{kind}_limit"])
         mean = errors.mean("net")
         drawing.add_scatter(
             x=result[f"{kind}_width"], y=mean, mode="lines+markers", name=kind, line={"color": f"rgb({color})"},
